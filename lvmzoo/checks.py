@@ -1,0 +1,101 @@
+"""Refusals: bad input is named in one sentence before any work is done."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_count", "check_generator", "check_positive", "check_tensor", "check_unit_range"]
+
+MAX_COUNT = 1_000_000
+
+
+def check_tensor(
+    x: Any, shape: tuple[int | None, ...], what: str, device: torch.device, *, values: bool = True
+) -> None:
+    """Check a float tensor.
+
+    Arguments:
+        x: What came.
+        shape: Expected shape; None is any size but zero.
+        what: Its name in the message, e.g. "images".
+        device: Where the model is.
+        values: Whether to look for NaN and infinities (this waits for the device).
+
+    Raises:
+        TypeError: Not a tensor, or not floating point.
+        ValueError: Wrong rank, size or device, empty, or not finite.
+    """
+    expected = "(" + ", ".join("N" if s is None else str(s) for s in shape) + ")"
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{what} must be a torch.Tensor of shape {expected}, not {_kind(x)}")
+    if not x.is_floating_point():
+        hint = "; divide uint8 images by 255" if x.dtype == torch.uint8 else "; call .float()"
+        raise TypeError(f"{what} must be floating point, not {x.dtype}{hint}")
+    if x.ndim != len(shape):
+        hint = "; add a batch dimension with x[None]" if x.ndim == len(shape) - 1 else ""
+        raise ValueError(f"{what} must have shape {expected}, not {tuple(x.shape)}{hint}")
+    if any(want is not None and got != want for got, want in zip(x.shape, shape, strict=True)):
+        raise ValueError(f"{what} must have shape {expected}, not {tuple(x.shape)}")
+    if not len(x):
+        raise ValueError(f"{what} is empty; expected shape {expected} with N at least 1")
+    if x.device != device:
+        raise ValueError(f"{what} is on {x.device}, the model on {device}; move one with .to()")
+    if values and not torch.isfinite(x).all():
+        raise ValueError(f"{what} holds NaN or infinite values")
+
+
+def check_unit_range(x: Tensor, what: str) -> None:
+    """Check that all values lie in [0, 1].
+
+    Raises:
+        ValueError: They do not.
+    """
+    low, high = x.min().item(), x.max().item()
+    if low < 0 or high > 1:
+        hint = "divide by 255" if low >= 0 and 2 < high <= 255 else "scale or clamp them"
+        raise ValueError(f"{what} must lie in [0, 1], not [{low:.4g}, {high:.4g}]; {hint}")
+
+
+def check_count(n: Any, what: str = "n", least: int = 1, most: int = MAX_COUNT) -> int:
+    """Return a whole number in [least, most].
+
+    Raises:
+        TypeError: Not a whole number.
+        ValueError: Out of range.
+    """
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"{what} must be an int, not {_kind(n)}")
+    if not least <= n <= most:
+        raise ValueError(f"{what} must be from {least} to {most}, not {n}")
+    return n
+
+
+def check_positive(value: Any, what: str) -> float:
+    """Return a finite number above zero.
+
+    Raises:
+        TypeError: Not a number.
+        ValueError: Not finite, or not above zero.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a number, not {_kind(value)}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{what} must be finite and above 0, not {value}")
+    return float(value)
+
+
+def check_generator(generator: Any) -> None:
+    """Check that this is a torch.Generator or None.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, not {_kind(generator)}")
+
+
+def _kind(x: Any) -> str:
+    shape = getattr(x, "shape", None)
+    return type(x).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")

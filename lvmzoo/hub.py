@@ -1,0 +1,176 @@
+"""Where files lie and which hash they must have: an entry, a folder or a repository id -> a model.
+
+Sources of an entry, in this order: bundled with the package, the Hub's local cache, the Hub. The
+first that has the file is used; if that file fails its check, no other source is tried.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lvmzoo import checkpoint, registry
+from lvmzoo.checkpoint import CheckpointError, Component
+from lvmzoo.models import CLASSES, model_class
+from lvmzoo.models.base import CONFIG_NAME, Origin, ZooModel
+from lvmzoo.registry import ModelInfo, UnknownModelError, WeightsFile, model_info
+
+__all__ = ["create_model", "from_pretrained", "locate"]
+
+
+def create_model(name: str, pretrained: bool = False) -> ZooModel:
+    """Make the model of an entry.
+
+    Arguments:
+        name: The entry, e.g. "vae_cifar10".
+        pretrained: Load its weights; else they are fresh, drawn from torch's global generator.
+
+    Raises:
+        UnknownModelError: No such entry; the message has the nearest names.
+        CheckpointError: The weights do not exist yet, or fail their check.
+
+    Example:
+        >>> create_model("vae_mnist").sample(2).shape
+        torch.Size([2, 1, 32, 32])
+    """
+    info = model_info(name)
+    if pretrained:
+        return _load_entry(info)
+    cls = model_class(info.model_class)
+    return cls(cls.Config(**info.config))
+
+
+def from_pretrained(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    **download: Any,
+) -> ZooModel:
+    """Load a model with its weights, in eval mode and float32; its class is found by itself.
+
+    A file with a known hash (an entry's) is refused if one bit differs. A folder's or a
+    repository's own files have no such hash: all of their structure is checked, and that every
+    weight is finite, but a changed digit in a weight cannot be seen.
+
+    Arguments:
+        name: An entry; else an existing folder ("./x" forces one); else a Hub repository id.
+        revision: Branch, tag or commit of a Hub repository.
+        download: `token`, `cache_dir`, `local_files_only`, `force_download`, passed on to
+            `huggingface_hub.hf_hub_download`.
+
+    Raises:
+        UnknownModelError: It is no entry and no folder, and cannot be a repository id.
+        CheckpointError: The weights are absent, damaged or of another model.
+    """
+    where = locate(name)
+    if isinstance(where, ModelInfo):
+        if revision is not None:
+            raise ValueError(f"{name} is an entry of the zoo: its revision is fixed by its hash")
+        return _load_entry(where)
+    if isinstance(where, Path):
+        if revision is not None:
+            raise ValueError(f"{name} is a folder: it has no revisions")
+        return _load_folder(where)
+    return _load_repository(where, revision, download)
+
+
+def locate(name: str | Path) -> ModelInfo | Path | str:
+    """Say what a name stands for: an entry, a folder, or a Hub repository id.
+
+    Raises:
+        UnknownModelError: None of the three.
+    """
+    text = str(name)
+    forced = isinstance(name, Path) or text.startswith((".", "/", "~"))
+    if not forced:
+        try:
+            return model_info(text)
+        except UnknownModelError:
+            if not Path(text).is_dir() and text.count("/") != 1:
+                raise
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder
+    if forced:
+        raise UnknownModelError(f"there is no folder {folder}")
+    return text
+
+
+def _load_entry(info: ModelInfo) -> ZooModel:
+    if not info.files:
+        raise CheckpointError(
+            f"{info.name} has no weights yet; `lvmzoo list --pretrained` shows the entries that do"
+        )
+    components = {name: _entry_component(info, name, file) for name, file in info.files.items()}
+    return _assemble(info.name, info.model_class, dict(info.config), components)
+
+
+def _entry_component(info: ModelInfo, component: str, file: WeightsFile) -> Component:
+    path = registry.WEIGHTS / file.name
+    if not path.exists() and info.repository and info.revision:
+        path = _download(info.repository, f"{component}.safetensors", info.revision, {})
+    return checkpoint.read_component(path, sha256=file.sha256, size=file.size)
+
+
+def _load_folder(folder: Path) -> ZooModel:
+    return _load_parts(str(folder), lambda filename: folder / filename)
+
+
+def _load_repository(repo_id: str, revision: str | None, download: dict[str, Any]) -> ZooModel:
+    return _load_parts(repo_id, lambda name: _download(repo_id, name, revision, download))
+
+
+def _load_parts(name: str, find: Any) -> ZooModel:
+    config = checkpoint.read_config(find(CONFIG_NAME))
+    kind = config.pop("model_class")
+    if kind not in CLASSES:
+        raise CheckpointError(
+            f"{name}: {CONFIG_NAME} names the class {kind!r:.60}; known are {', '.join(CLASSES)}"
+        )
+    components = {
+        component: checkpoint.read_component(find(f"{component}.safetensors"))
+        for component in model_class(kind).COMPONENTS
+    }
+    return _assemble(name, kind, config, components)
+
+
+def _assemble(
+    name: str, kind: str, values: dict[str, Any], components: Mapping[str, Component]
+) -> ZooModel:
+    cls = model_class(kind)
+    config = checkpoint.build_config(cls.Config, values, f"config of {name}")
+    # On the meta device nothing is drawn or allocated: absurd sizes cost nothing, and loading
+    # leaves the user's random state as it was.
+    with torch.device("meta"):
+        model = cls(config)
+    for component, part in components.items():
+        if part.metadata != model.component_metadata(component):
+            raise CheckpointError(
+                f"{part.path} was saved for another model or config than that of {name}"
+            )
+    checkpoint.fill(model, components)
+    model.origin = Origin(name, {key: part.sha256 for key, part in components.items()})
+    return model
+
+
+def _download(
+    repo_id: str, filename: str, revision: str | None, download: Mapping[str, Any]
+) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo_id, filename, revision=revision, **download))
+    except HFValidationError as error:
+        raise UnknownModelError(
+            f"{repo_id!r} is no entry, no folder and no repository id ({error})"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"cannot get {filename} of {repo_id}: it is not in the local Hub cache, and the Hub "
+            "cannot be reached (or HF_HUB_OFFLINE is set)"
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"cannot get {filename} of {repo_id}: {reason}") from None

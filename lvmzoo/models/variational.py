@@ -1,0 +1,241 @@
+"""What VAE2D, VAE and VLAE share: posterior, bounds, samples and interpolations.
+
+A subclass says how to infer, observe and rescale; everything here follows from that.
+Reference: Auto-Encoding Variational Bayes (Kingma and Welling 2013),
+https://arxiv.org/abs/1312.6114
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+from lvmzoo.checks import check_count, check_positive, check_tensor
+from lvmzoo.models.base import ZooModel
+
+__all__ = ["ELBO", "VariationalModel", "VariationalOutput", "gaussian_log_prob"]
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+class VariationalOutput(NamedTuple):
+    """The training step, scalars in nats per example: loss = kl - reconstruction."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class ELBO(NamedTuple):
+    """The evidence lower bound of each example, (N,) each, in nats: elbo = reconstruction - kl."""
+
+    elbo: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+def gaussian_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Return log N(x; mean, diag(exp(2 log_std))), summed over all but the first dimension."""
+    terms = -0.5 * ((x - mean) * (-log_std).exp()).square() - log_std - 0.5 * _LOG_2PI
+    return terms.flatten(1).sum(1)
+
+
+class VariationalModel(ZooModel):
+    """p(z) p(x|z) with an approximate posterior q(z|x), a diagonal Gaussian."""
+
+    def _check_data(self, x: Any, what: str = "x", *, values: bool = True) -> Tensor:
+        """Refuse bad input; return it in the model's dtype."""
+        raise NotImplementedError
+
+    def _scale(self, x: Tensor) -> Tensor:
+        """From what users hold to what densities are of."""
+        raise NotImplementedError
+
+    def _unscale(self, x: Tensor) -> Tensor:
+        """The inverse of `_scale`, into the range that users hold."""
+        raise NotImplementedError
+
+    def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of q(z|x), (N, D) each, for scaled x."""
+        raise NotImplementedError
+
+    def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of p(x|z), scaled; the latter broadcasts."""
+        raise NotImplementedError
+
+    def _prior_log_prob(self, z: Tensor) -> Tensor:
+        return gaussian_log_prob(z, torch.zeros_like(z), torch.zeros_like(z))
+
+    def _prior_transform(self, noise: Tensor) -> Tensor:
+        """Turn N(0, I) into a draw from the prior."""
+        return noise
+
+    def _kl(self, z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+        """KL(q(z|x) || p(z)), (N,): in closed form, so z is not used."""
+        return 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum(1)
+
+    def forward(
+        self,
+        x: Tensor,
+        labels: Any = None,
+        *,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> VariationalOutput:
+        """Return the training loss: the negative ELBO with one posterior draw per example.
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1], or points (N, 2). Values are not checked.
+            labels: Ignored: the model is unconditional.
+            noise: The draws, (N, latent_dim) from N(0, I); by default they are drawn here.
+            generator: Source of the draws.
+        """
+        x = self._scale(self._check_data(x, values=False))
+        mean, log_std = self._infer(x)
+        if noise is None:
+            noise = self._randn(*mean.shape, generator=generator)
+        z = mean + log_std.exp() * noise
+        reconstruction = gaussian_log_prob(x, *self._observe(z)).mean()
+        kl = self._kl(z, mean, log_std).mean()
+        return VariationalOutput(kl - reconstruction, reconstruction, kl)
+
+    def posterior(self, x: Tensor) -> Independent:
+        """Return q(z|x), a diagonal Gaussian with batch shape (N,) and event shape (latent_dim,).
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1], or points (N, 2).
+        """
+        mean, log_std = self._infer(self._scale(self._check_data(x)))
+        return Independent(Normal(mean, log_std.exp()), 1)
+
+    def encode(
+        self, x: Tensor, *, sample: bool = False, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return posterior means (N, latent_dim), or one draw for each x.
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1], or points (N, 2).
+            sample: Draw from the posterior instead.
+            generator: Source of the draw.
+        """
+        mean, log_std = self._infer(self._scale(self._check_data(x)))
+        if not sample:
+            return mean
+        return mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the mean of p(x|z): images (N, C, H, W) in [0, 1], or points (N, 2).
+
+        Arguments:
+            z: Latents (N, latent_dim).
+        """
+        return self._unscale(self._observe(self._check_latents(z))[0])
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the decoded posterior means of x, in the shape of x."""
+        return self.decode(self.encode(x))
+
+    def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int = 10) -> Tensor:
+        """Decode the straight lines between the posterior means of x_a and of x_b.
+
+        Arguments:
+            x_a: Where the lines start: images (N, C, H, W) in [0, 1], or points (N, 2).
+            x_b: Where they end, in the shape of x_a.
+            steps: Pictures on each line, both ends included, at least 2.
+
+        Returns:
+            (N, steps, ...): the first is the reconstruction of x_a, the last that of x_b.
+        """
+        check_count(steps, "steps", least=2, most=10_000)
+        x_a, x_b = self._check_data(x_a, "x_a"), self._check_data(x_b, "x_b")
+        if x_a.shape != x_b.shape:
+            raise ValueError(f"x_a has shape {tuple(x_a.shape)}, x_b {tuple(x_b.shape)}")
+        z_a, z_b = self.encode(x_a), self.encode(x_b)
+        weights = torch.linspace(0, 1, steps, dtype=z_a.dtype, device=z_a.device)[:, None]
+        z = torch.lerp(z_a[:, None], z_b[:, None], weights)
+        return self.decode(z.flatten(0, 1)).unflatten(0, (len(x_a), steps))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: None = None,
+        temperature: float = 1.0,
+        decoder_noise: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw new data: z from the prior, then the mean of p(x|z).
+
+        Arguments:
+            n: How many.
+            labels: Must be None: the model is unconditional.
+            temperature: Scale of the prior's Gaussian noise; 1 samples the prior itself.
+            decoder_noise: Draw from p(x|z) instead of taking its mean.
+            generator: Source of the noise; on the CPU it serves a model on any device.
+
+        Returns:
+            Images (n, C, H, W) in [0, 1], or points (n, 2).
+        """
+        check_count(n)
+        check_positive(temperature, "temperature")
+        if labels is not None:
+            raise ValueError(f"a {type(self).__name__} is unconditional: it takes no labels")
+        noise = self._randn(n, self.config.latent_dim, generator=generator)
+        mean, log_std = self._observe(self._prior_transform(temperature * noise))
+        if decoder_noise:
+            mean = mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
+        return self._unscale(mean)
+
+    def elbo(
+        self, x: Tensor, *, num_samples: int = 1, generator: torch.Generator | None = None
+    ) -> ELBO:
+        """Estimate the evidence lower bound of each x, in nats, all constants kept.
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1], or points (N, 2).
+            num_samples: Posterior draws per example.
+            generator: Source of the draws.
+        """
+        check_count(num_samples, "num_samples")
+        x = self._scale(self._check_data(x))
+        mean, log_std = self._infer(x)
+        reconstruction, kl = torch.zeros_like(mean[:, 0]), torch.zeros_like(mean[:, 0])
+        for _ in range(num_samples):
+            z = mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
+            reconstruction = reconstruction + gaussian_log_prob(x, *self._observe(z)) / num_samples
+            kl = kl + self._kl(z, mean, log_std) / num_samples
+        return ELBO(reconstruction - kl, reconstruction, kl)
+
+    def log_likelihood(
+        self, x: Tensor, *, num_samples: int = 64, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Bound log p(x) from below by importance sampling from q(z|x), (N,) in nats.
+
+        The bound tightens as `num_samples` grows (Burda et al. 2015, equation 8,
+        https://arxiv.org/abs/1509.00519).
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1], or points (N, 2).
+            num_samples: Posterior draws per example.
+            generator: Source of the draws.
+        """
+        check_count(num_samples, "num_samples")
+        x = self._scale(self._check_data(x))
+        mean, log_std = self._infer(x)
+        log_weights = []
+        for _ in range(num_samples):
+            z = mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
+            log_joint = gaussian_log_prob(x, *self._observe(z)) + self._prior_log_prob(z)
+            log_weights.append(log_joint - gaussian_log_prob(z, mean, log_std))
+        return torch.stack(log_weights).logsumexp(0) - math.log(num_samples)
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        """Return log p(z), (N,) in nats, for latents z of shape (N, latent_dim)."""
+        return self._prior_log_prob(self._check_latents(z))
+
+    def _check_latents(self, z: Any) -> Tensor:
+        check_tensor(z, (None, self.config.latent_dim), "latents", self.device)
+        return z.to(self.dtype)

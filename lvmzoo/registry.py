@@ -1,0 +1,245 @@
+"""Which entries exist, and every fact about them. Imports no torch.
+
+What is chosen by hand stands here: data sets and entries. What is measured or computed (files,
+hashes, figures) stands in `weights/index.json`, which `training.bundle` writes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+__all__ = [
+    "DATASETS",
+    "WEIGHTS",
+    "DataSet",
+    "ModelInfo",
+    "UnknownModelError",
+    "WeightsFile",
+    "list_models",
+    "model_info",
+]
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class UnknownModelError(ValueError):
+    """No entry of the zoo has this name."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set as the models see it.
+
+    Arguments:
+        name: The name in entries, folders and recipes.
+        title: The name people use.
+        shape: (C, H, W) of an image, or (2,) for points.
+        licence: What its authors allow.
+        source: Where it is described.
+        classes: Class names in the order of the labels.
+        content_size: Edge of the picture inside the image; what lies outside is black padding.
+    """
+
+    name: str
+    title: str
+    shape: tuple[int, ...]
+    licence: str
+    source: str
+    classes: tuple[str, ...] = ()
+    content_size: int | None = None
+
+
+_DIGITS = tuple("0123456789")
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+_SYNTHETIC = "synthetic, drawn from a seed"
+
+DATASETS: Mapping[str, DataSet] = MappingProxyType(
+    {
+        d.name: d
+        for d in (
+            DataSet("gaussian1", "2-D Gaussian 1", (2,), "none needed", _SYNTHETIC),
+            DataSet("gaussian2", "2-D Gaussian 2", (2,), "none needed", _SYNTHETIC),
+            DataSet(
+                name="mnist",
+                title="MNIST",
+                shape=(1, 32, 32),
+                licence="CC BY-SA 3.0",
+                source="LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/",
+                classes=_DIGITS,
+                content_size=28,
+            ),
+            DataSet(
+                name="cifar10",
+                title="CIFAR-10",
+                shape=(3, 32, 32),
+                licence="none stated by its authors",
+                source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
+                classes=tuple(_CIFAR10.split()),
+            ),
+            DataSet(
+                name="svhn",
+                title="SVHN",
+                shape=(3, 32, 32),
+                licence="for non-commercial use only",
+                source="Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/",
+                classes=_DIGITS,
+            ),
+        )
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What the entries of one model family share."""
+
+    model_class: str
+    summary: str
+    paper: str
+    datasets: tuple[str, ...]
+
+
+_IMAGE_SETS = ("mnist", "cifar10", "svhn")
+_VAE_PAPER = "Kingma and Welling 2013, https://arxiv.org/abs/1312.6114"
+_FAMILIES = {
+    "vae2d": _Family(
+        model_class="VAE2D",
+        summary="VAE on 2-D points, diagonal-Gaussian posterior and decoder",
+        paper=_VAE_PAPER,
+        datasets=("gaussian1", "gaussian2"),
+    ),
+    "vae": _Family(
+        model_class="VAE",
+        summary="convolutional VAE, 16-D latent, prior N(0, I), decoder N(mu(z), I)",
+        paper=_VAE_PAPER,
+        datasets=_IMAGE_SETS,
+    ),
+}
+_ENTRIES = {
+    f"{prefix}_{dataset}": (family, DATASETS[dataset])
+    for prefix, family in _FAMILIES.items()
+    for dataset in family.datasets
+}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of weights: its name, SHA-256, size in bytes and dtype on disk."""
+
+    name: str
+    sha256: str
+    size: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Every fact about one entry.
+
+    Arguments:
+        name: The entry.
+        model_class: Name of its class, an attribute of `lvmzoo`.
+        summary: One line on the model.
+        paper: Where the model is described.
+        dataset: Name of the data set.
+        image_shape: (C, H, W); None for points.
+        classes: Class names in the order of the labels; empty for points.
+        data_licence: Licence of the data.
+        licence: Licence of code and weights.
+        config: Arguments of the class's config that differ from their defaults.
+        parameters: Number of parameters; None without weights.
+        metrics: Headline figures on the test split; the card has all of them.
+        files: Weights by component; empty without weights.
+        repository: Hub repository that serves the same bytes; None if not published.
+        revision: Commit of that repository.
+    """
+
+    name: str
+    model_class: str
+    summary: str
+    paper: str
+    dataset: str
+    image_shape: tuple[int, ...] | None
+    classes: tuple[str, ...]
+    data_licence: str
+    licence: str
+    config: Mapping[str, Any]
+    parameters: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, WeightsFile] = field(default_factory=dict)
+    repository: str | None = None
+    revision: str | None = None
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether weights exist."""
+        return bool(self.files)
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Return the sorted names of the entries.
+
+    Arguments:
+        pattern: Shell pattern that the name must match.
+        pretrained: Only entries that have weights.
+
+    Example:
+        >>> list_models("vae2d_*")
+        ['vae2d_gaussian1', 'vae2d_gaussian2']
+    """
+    names = sorted(name for name in _ENTRIES if fnmatchcase(name, pattern))
+    return [name for name in names if not pretrained or name in _index()]
+
+
+def model_info(name: str) -> ModelInfo:
+    """Return the facts about an entry.
+
+    Raises:
+        UnknownModelError: No such entry; the message has the nearest names.
+
+    Example:
+        >>> model_info("vae_cifar10").image_shape
+        (3, 32, 32)
+    """
+    if name not in _ENTRIES:
+        raise UnknownModelError(f"unknown entry {name!r}; {_nearest(name)}")
+    family, data = _ENTRIES[name]
+    images = len(data.shape) == 3
+    config: dict[str, Any] = {"dataset": data.name}
+    if images:
+        config |= {"in_channels": data.shape[0], "classes": data.classes}
+    facts = dict(_index().get(name, {}))
+    facts["files"] = {k: WeightsFile(**v) for k, v in facts.get("files", {}).items()}
+    return ModelInfo(
+        name=name,
+        model_class=family.model_class,
+        summary=family.summary,
+        paper=family.paper,
+        dataset=data.name,
+        image_shape=data.shape if images else None,
+        classes=data.classes,
+        data_licence=data.licence,
+        licence="MIT",
+        config=config,
+        **facts,
+    )
+
+
+def _nearest(name: str) -> str:
+    close = get_close_matches(name, _ENTRIES, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else "`lvmzoo list` shows all entries"
+
+
+@cache
+def _index() -> dict[str, dict[str, Any]]:
+    path = WEIGHTS / "index.json"
+    if not path.exists():  # a checkout in which nothing has been trained yet
+        return {}
+    index: dict[str, dict[str, Any]] = json.loads(path.read_text())
+    return index

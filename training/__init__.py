@@ -1,0 +1,1 @@
+"""What makes `lvmzoo/weights` and `model_cards`. Runs from a checkout; not in the wheel."""

@@ -1,0 +1,47 @@
+"""Augmentation of whole batches on the device, its noise drawn on the CPU from a generator."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["augment", "draw_noise"]
+
+MAX_SHIFT = 2
+CONTRAST, BRIGHTNESS = 0.2, 0.1
+
+
+def draw_noise(n: int, generator: torch.Generator) -> Tensor:
+    """Draw what `augment` needs for n images, (n, 4) in [0, 1)."""
+    return torch.rand(n, 4, generator=generator)
+
+
+def augment(x: Tensor, kind: str, noise: Tensor) -> Tensor:
+    """Shift images, and for "shift-colour" scale their contrast and brightness.
+
+    Arguments:
+        x: Images (N, C, H, W) in [0, 1].
+        kind: "none", "shift" or "shift-colour".
+        noise: From `draw_noise`, on the device of x.
+
+    Returns:
+        Images in [0, 1]. The border that a shift uncovers repeats the edge: digits in street
+        photographs have no black rim.
+    """
+    if kind == "none":
+        return x
+    x = _shift(x, (noise[:, :2] * (2 * MAX_SHIFT + 1)).long())
+    if kind == "shift":
+        return x
+    contrast = 1 + CONTRAST * (2 * noise[:, 2, None, None, None] - 1)
+    brightness = BRIGHTNESS * (2 * noise[:, 3, None, None, None] - 1)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return ((x - mean) * contrast + mean + brightness).clamp(0, 1)
+
+
+def _shift(x: Tensor, offset: Tensor) -> Tensor:
+    n, _, height, width = x.shape
+    padded = F.pad(x, (MAX_SHIFT,) * 4, mode="replicate")
+    rows = offset[:, 0, None] + torch.arange(height, device=x.device)
+    columns = offset[:, 1, None] + torch.arange(width, device=x.device)
+    batch = torch.arange(n, device=x.device)[:, None, None]
+    return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

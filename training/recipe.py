@@ -1,0 +1,122 @@
+"""Recipes: the data that, with the code, makes a checkpoint."""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lvmzoo.checkpoint import build_config
+from lvmzoo.checks import check_count
+
+__all__ = ["Recipe", "parse_settings", "read_recipe", "recipe_path"]
+
+SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("float32", "bf16")
+AUGMENTATIONS = ("none", "shift", "shift-colour")
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an entry is trained, with Adam.
+
+    Arguments:
+        epochs: Passes over the training set.
+        batch_size: Examples in a step, over all processes together.
+        lr: Learning rate, the schedule's highest.
+        schedule: "constant", or "cosine" down to zero.
+        warmup_steps: Steps over which the rate rises linearly from zero.
+        ema_decay: Decay of the exponential moving average of the weights that is exported;
+            0 exports the weights themselves.
+        grad_clip: Largest norm of the gradient; 0 does not clip.
+        augment: "none"; "shift" by up to 2 pixels; "shift-colour" also scales contrast and
+            brightness.
+        precision: "bf16" runs convolutions and matrix products under autocast.
+        deterministic: Use deterministic kernels on a GPU, so that runs repeat bit for bit.
+        train_on: "train" leaves the validation split out; "all" trains on it too.
+        seed: Seed of initial weights, data order and noise.
+        dtype: Dtype of the exported file.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    lr: float = 1e-3
+    schedule: str = "cosine"
+    warmup_steps: int = 0
+    ema_decay: float = 0.0
+    grad_clip: float = 0.0
+    augment: str = "none"
+    precision: str = "bf16"
+    deterministic: bool = False
+    train_on: str = "train"
+    seed: int = 0
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with."""
+        check_count(self.epochs, "epochs")
+        check_count(self.batch_size, "batch_size")
+        check_count(self.warmup_steps, "warmup_steps", least=0)
+        check_count(self.seed, "seed", least=0, most=2**63 - 1)
+        _require(0 < self.lr < 10, f"lr must lie between 0 and 10, not {self.lr}")
+        _require(0 <= self.ema_decay < 1, f"ema_decay must be in [0, 1), not {self.ema_decay}")
+        _require(self.grad_clip >= 0, f"grad_clip must be at least 0, not {self.grad_clip}")
+        _require_one_of("schedule", self.schedule, SCHEDULES)
+        _require_one_of("augment", self.augment, AUGMENTATIONS)
+        _require_one_of("precision", self.precision, PRECISIONS)
+        _require_one_of("train_on", self.train_on, ("train", "all"))
+        _require_one_of("dtype", self.dtype, DTYPES)
+
+
+def recipe_path(name: str) -> Path:
+    """Return where the recipe of an entry stands."""
+    return Path(__file__).parent / "recipes" / f"{name}.toml"
+
+
+def read_recipe(name: str, settings: Iterable[str] = (), *, baseline: bool = False) -> Recipe:
+    """Read the recipe of an entry.
+
+    Arguments:
+        name: The entry.
+        settings: Changes for this run, "key=value" each.
+        baseline: Apply the recipe's [baseline] table: the plain recipe that the card's figures
+            are compared with.
+
+    Raises:
+        CheckpointError: Unknown key, wrong type or impossible value.
+    """
+    path = recipe_path(name)
+    table = tomllib.loads(path.read_text())
+    plain = table.pop("baseline", {})
+    if baseline:
+        table |= plain
+    table |= parse_settings(settings)
+    return build_config(Recipe, table, f"recipe {path.name}")
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Parse "key=value" pairs; a value is read as TOML, else as a string.
+
+    Raises:
+        ValueError: Not of this form.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set {setting!r} is not of the form key=value")
+        try:
+            values[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key] = text
+    return values
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{name} must be one of {', '.join(allowed)}, not {value!r}")

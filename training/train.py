@@ -1,0 +1,413 @@
+"""Train an entry from its recipe: `python -m training.train NAME`."""
+
+import json
+import math
+import platform
+import re
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+from tqdm import tqdm
+
+import lvmzoo
+from lvmzoo.checkpoint import CheckpointError, config_dict
+from lvmzoo.files import atomic_file, atomic_folder
+from lvmzoo.models import model_class
+from lvmzoo.models.base import ZooModel
+from lvmzoo.registry import DATASETS, ModelInfo, model_info
+from training import state
+from training.augment import augment, draw_noise
+from training.data import Split, load_folder, load_split, sha256
+from training.options import data_options, failing_cleanly
+from training.recipe import Recipe, read_recipe
+
+__all__ = ["Run", "fit", "generator_for"]
+
+LOG, RECORD = "log.jsonl", "run.json"
+_OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: what is trained, on what, how, and where it is written."""
+
+    info: ModelInfo
+    recipe: Recipe
+    train: Split
+    validation: Split
+    out: Path
+    device: str = "auto"
+    checkpoint_every: float = 120.0
+    time_limit: float = math.inf
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training set; a set smaller than a batch makes one."""
+        return max(1, len(self.train) // self.recipe.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in the whole run."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be continued."""
+        return {
+            "entry": self.info.name,
+            "recipe": asdict(self.recipe),
+            "data": sha256(self.train),
+            "config": json.loads(json.dumps(dict(self.info.config))),
+        }
+
+
+def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
+    """Return the generator of one step or epoch: a function of its arguments alone.
+
+    Nothing is carried from step to step, hence a resumed run draws what an undisturbed one
+    would have drawn, and every process of a distributed run draws the whole batch's noise.
+    """
+    entropy = np.random.SeedSequence([seed, *stream.encode(), index])
+    return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+
+
+class Trainer:
+    """The state of a run in memory, and one step of it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, recipe = run, run.recipe
+        torch.use_deterministic_algorithms(recipe.deterministic)
+        self.accelerator = Accelerator(
+            cpu=run.device == "cpu",
+            mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        )
+        device = self.accelerator.device
+        if run.device == "cuda" and device.type != "cuda":
+            raise click.UsageError("--device cuda: no CUDA device is available")
+        if recipe.batch_size % self.accelerator.num_processes:
+            raise click.UsageError(
+                f"batch_size {recipe.batch_size} cannot be divided among "
+                f"{self.accelerator.num_processes} processes"
+            )
+        torch.manual_seed(recipe.seed)
+        cls = model_class(run.info.model_class)
+        self.model: ZooModel = cls(cls.Config(**run.info.config)).train()
+        self.model.to(device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr, fused=True)
+        self.wrapped = self.accelerator.prepare_model(self.model)
+        self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.data = run.train.x.to(device)
+        self.labels = run.train.labels.to(device)
+        self.step = 0
+        self.seconds = 0.0
+        self.sums: dict[str, Tensor] = {}
+
+    def advance(self) -> None:
+        """Take one step. Waits for nothing that the device computes."""
+        recipe = self.run.recipe
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        x, labels, noise = self._batch()
+        output = self.wrapped(x, labels, noise=noise)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(output.loss)
+        if recipe.grad_clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.grad_clip)
+        self.optimizer.step()
+        self._average()
+        for name, value in output._asdict().items():
+            value = value.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.step += 1
+
+    def learning_rate(self) -> float:
+        """The rate of the coming step."""
+        recipe = self.run.recipe
+        rate = recipe.lr * min(1.0, (self.step + 1) / max(1, recipe.warmup_steps))
+        if recipe.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * self.step / self.run.total_steps))
+        return rate
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """This process's part of the batch, and of the noise drawn for all of it."""
+        recipe, device = self.run.recipe, self.data.device
+        epoch, position = divmod(self.step, self.run.steps_per_epoch)
+        if position == 0 or not hasattr(self, "order"):
+            order = generator_for(recipe.seed, "order", epoch)
+            self.order = torch.randperm(len(self.data), generator=order).to(device)
+        index = self.order[position * recipe.batch_size :][: recipe.batch_size]
+        generator = generator_for(recipe.seed, "noise", self.step)
+        shift = draw_noise(len(index), generator)
+        noise = torch.randn(len(index), self.model.config.latent_dim, generator=generator)
+        part = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        x = self.data[index[part]]
+        if x.dtype == torch.uint8:
+            x = augment(x.float() / 255, recipe.augment, shift[part].to(device, non_blocking=True))
+            x = x.contiguous(memory_format=torch.channels_last)
+        return x, self.labels[index[part]], noise[part].to(device, non_blocking=True)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # The decay grows with the steps, so that the average is not tied to the random start.
+        decay = min(self.run.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            self.ema[name].lerp_(value, 1 - decay)
+
+    def exported(self) -> ZooModel:
+        """Return the model as it will be used: averaged weights, eval mode."""
+        cls = type(self.model)
+        with torch.device("meta"):
+            model = cls(self.model.config)
+        source = self.ema if self.run.recipe.ema_decay else self.model.state_dict()
+        model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
+        return model.eval()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean training terms over the validation split, the same noise every time."""
+        model, split = self.exported(), self.run.validation
+        sums: dict[str, float] = {}
+        for i, x in enumerate(split.x.split(500)):
+            x = x.to(self.data.device)
+            x = x.float() / 255 if x.dtype == torch.uint8 else x
+            noise = generator_for(0, "validation", i)
+            with self.accelerator.autocast():
+                output = model(x, generator=noise)
+            for name, value in output._asdict().items():
+                sums[name] = sums.get(name, 0.0) + value.item() * len(x)
+        return {name: value / len(split) for name, value in sums.items()}
+
+    def save(self, log_bytes: int) -> None:
+        """Write a checkpoint of this moment."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
+        tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
+        tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
+        facts = {"step": self.step, "seconds": self.seconds, "log_bytes": log_bytes}
+        state.save(self.run.out, self.step, tensors, facts | self.run.identity())
+
+    def restore(self, saved: state.Saved) -> int:
+        """Go back to a checkpoint; return how long the log was.
+
+        Raises:
+            CheckpointError: It belongs to another run.
+        """
+        for key, value in self.run.identity().items():
+            if saved.facts[key] != value:
+                differs = key
+                if isinstance(value, dict):
+                    names = [k for k in value if saved.facts[key].get(k) != value[k]]
+                    differs = f"{key} ({', '.join(names)})"
+                raise CheckpointError(
+                    f"cannot resume {self.run.out}: its {differs} differs from this run's; "
+                    "use another --out, or --overwrite"
+                )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)
+            }
+
+        device = self.data.device
+        self.model.load_state_dict(part("model."))
+        for name, value in part("ema.").items():
+            self.ema[name].copy_(value)
+        state.unpack_optimizer(self.optimizer, part("adam."))
+        self.sums = {k: v.to(device) for k, v in part("sums.").items()}
+        self.step, self.seconds = saved.facts["step"], saved.facts["seconds"]
+        return int(saved.facts["log_bytes"])
+
+
+def fit(run: Run) -> bool:
+    """Train until the run is complete or its time is up, resuming from what `run.out` holds.
+
+    Returns:
+        Whether the run is complete; then `run.out` holds the weights and a record.
+    """
+    trainer = Trainer(run)
+    saved = state.load_latest(run.out)
+    log_bytes = trainer.restore(saved) if saved else 0
+    started = last_saved = time.monotonic()
+    earlier = trainer.seconds
+    with (run.out / LOG).open("ab") as log:
+        log.truncate(log_bytes)
+        bar = tqdm(total=run.total_steps, initial=trainer.step, unit="step", disable=None)
+        while trainer.step < run.total_steps:
+            trainer.advance()
+            bar.update()
+            now = time.monotonic()
+            trainer.seconds = earlier + now - started
+            if trainer.step % run.steps_per_epoch == 0:
+                _log_epoch(trainer, log, bar)
+            done = trainer.step == run.total_steps
+            late = now - started >= run.time_limit
+            if done or late or now - last_saved >= run.checkpoint_every:
+                if trainer.accelerator.is_main_process:
+                    trainer.save(log.tell())
+                last_saved = time.monotonic()
+            if late and not done:
+                break
+        bar.close()
+    if trainer.step < run.total_steps:
+        print(f"stopped at step {trainer.step} of {run.total_steps}; go on with --resume")
+        return False
+    if trainer.accelerator.is_main_process:
+        _finish(trainer)
+    return True
+
+
+def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
+    run = trainer.run
+    means = {k: v.item() / run.steps_per_epoch for k, v in trainer.sums.items()}
+    trainer.sums = {}
+    if not math.isfinite(means["loss"]):
+        raise CheckpointError(
+            f"the loss became {means['loss']} in the epoch before step {trainer.step}; the last "
+            "checkpoint before it is kept: lower lr or set grad_clip, with another --out"
+        )
+    line = {
+        "epoch": trainer.step // run.steps_per_epoch,
+        "step": trainer.step,
+        "lr": trainer.learning_rate(),
+        "seconds": round(trainer.seconds, 1),
+        "train": means,
+        "validation": trainer.validate(),
+    }
+    if not trainer.accelerator.is_main_process:
+        return
+    log.write(json.dumps(line).encode() + b"\n")
+    log.flush()
+    bar.write(
+        f"epoch {line['epoch']}/{run.recipe.epochs}  train {means['loss']:.4f}  "
+        f"validation {line['validation']['loss']:.4f}  {trainer.seconds:.0f} s"
+    )
+
+
+def _finish(trainer: Trainer) -> None:
+    """Write the weights as a folder that `lvmzoo.from_pretrained` loads, and the record."""
+    run, recipe = trainer.run, trainer.run.recipe
+    model = trainer.exported()
+    with atomic_folder(run.out) as folder:
+        model._save_pretrained(folder)
+        (folder / "README.md").unlink()
+        for component in model.COMPONENTS:
+            data = model.serialize(component, getattr(torch, recipe.dtype))
+            (folder / f"{component}.safetensors").write_bytes(data)
+    record = run.identity() | {
+        "config": config_dict(model.config),
+        "steps": run.total_steps,
+        "examples": len(run.train),
+        "data_source": run.train.source,
+        "seconds": round(trainer.seconds, 1),
+        "hardware": _hardware(trainer.data.device),
+        "processes": trainer.accelerator.num_processes,
+        "versions": {"lvmzoo": lvmzoo.__version__, "torch": torch.__version__},
+        "command": f"python -m training.train {shlex.join(sys.argv[1:])}",
+        "validation": trainer.validate(),
+    }
+    with atomic_file(run.out / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    print(f"finished: {run.out}")
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} {platform.machine()} CPU cores"
+
+
+def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the output folder, refusing one with content unless told what to do with it."""
+    out.mkdir(parents=True, exist_ok=True)
+    content = sorted(out.iterdir())
+    if overwrite:
+        for path in content:
+            if path.is_file() and _OURS.fullmatch(path.name):
+                path.unlink()
+    elif content and not resume:
+        raise click.UsageError(f"{out} is not empty: give --resume, --overwrite or another --out")
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds in "90s", "9m", "1.5h" or a plain number."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match:
+        raise click.BadParameter(f"{text!r} is not a duration like 90s, 9m or 1.5h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+@click.command()
+@click.argument("name")
+@data_options
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
+@click.option("--baseline", is_flag=True, help="The plain recipe that the card compares with.")
+@click.option("--resume", is_flag=True, help="Continue what --out holds, or start.")
+@click.option("--overwrite", is_flag=True, help="Remove an earlier run from --out.")
+@click.option("--time-limit", default="inf", help="Stop cleanly before this, e.g. 9m.")
+@click.option("--checkpoint-every", default="2m", show_default=True)
+@failing_cleanly
+def main(
+    name: str,
+    data: Path,
+    images: Path | None,
+    device: str,
+    out: Path | None,
+    settings: tuple[str, ...],
+    baseline: bool,
+    resume: bool,
+    overwrite: bool,
+    time_limit: str,
+    checkpoint_every: str,
+) -> None:
+    """Train the entry NAME from its recipe."""
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    info = model_info(name)
+    recipe = read_recipe(name, settings, baseline=baseline)
+    out = out or Path("runs") / (f"{name}.baseline" if baseline else name)
+    limit = math.inf if time_limit == "inf" else parse_duration(time_limit)
+    started = time.monotonic()
+    train, validation = load_training_data(info, recipe, data, images)
+    if images is not None:
+        config = {**info.config, "classes": train.classes, "dataset": images.resolve().name}
+        info = replace(info, config=config, classes=train.classes)
+    prepare_out(out, resume=resume, overwrite=overwrite)
+    if resume and (out / RECORD).exists():
+        print(f"{out} is finished; nothing to do")
+        return
+    limit -= time.monotonic() - started
+    every = parse_duration(checkpoint_every)
+    fit(Run(info, recipe, train, validation, out, device, every, limit))
+
+
+def load_training_data(
+    info: ModelInfo, recipe: Recipe, root: Path, images: Path | None
+) -> tuple[Split, Split]:
+    """Load the training and validation splits, of the data set or of one's own pictures."""
+    if images is None:
+        return (
+            load_split(info.dataset, recipe.train_on, root),
+            load_split(info.dataset, "validation", root),
+        )
+    if info.image_shape is None:
+        raise click.UsageError(f"--images: {info.name} is a model of points")
+    data = DATASETS[info.dataset]
+    return load_folder(images, recipe.train_on, data), load_folder(images, "validation", data)
+
+
+
+
+if __name__ == "__main__":
+    main()
