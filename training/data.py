@@ -16,10 +16,14 @@ from lvmzoo.registry import DATASETS, DataSet
 
 __all__ = ["DataError", "Split", "gaussian_log_prob", "load_folder", "load_split", "sha256"]
 
-# The bundled weights' data sets are told apart from the originals by what they hold.
-PROVENANCE = {
-    "cifar10-tree": "a JPEG copy of CIFAR-10 (quality 75, 4:2:0; 30.0 dB against the originals)",
-    "svhn-tree": "the first 10,000 digits of SVHN's original test set, split by house",
+# Copies that differ from the original data sets, by the start of the SHA-256 of a whole split.
+_JPEG = "a JPEG copy of CIFAR-10 (quality 75, 4:2:0; 30.0 dB against the originals)"
+_PART = "10,000 digits of SVHN's original test set, split by house into 8,001 and 1,999"
+_COPIES = {
+    "4c6ff960799d1511": _JPEG,
+    "12f8dfd385fadf8e": _JPEG,
+    "2ada856d6f32777c": _PART,
+    "69aa9b02efd08955": _PART,
 }
 
 
@@ -125,7 +129,9 @@ def _rotation() -> Tensor:
 def _gaussian(dataset: str, split: str) -> Split:
     if split == "all":
         parts = [_gaussian(dataset, part) for part in ("train", "validation")]
-        return replace(parts[0], x=torch.cat([p.x for p in parts]), labels=torch.zeros(12_500).long())
+        return replace(
+            parts[0], x=torch.cat([p.x for p in parts]), labels=torch.zeros(12_500).long()
+        )
     seed = _SEED[split] + 10 * sorted(_MEAN).index(dataset)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(_SIZE[split], 2, generator=generator, dtype=torch.float64)
@@ -148,8 +154,8 @@ def _load_images(data: DataSet, split: str, root: Path) -> Split:
         return _read_torchvision(data, split, root)
     tree = root / data.name / split
     if tree.is_dir():
-        note = PROVENANCE.get(f"{data.name}-tree", "an image tree")
-        return _read_tree(tree, data, note)
+        found = _read_tree(tree, data, "an image tree")
+        return replace(found, source=_COPIES.get(sha256(found)[:16], found.source))
     try:
         _download(data, split, root)
     except Exception as error:  # torchvision raises whatever its transport does
@@ -234,5 +240,3 @@ def _order(path: Path) -> tuple[int, str, str]:
     """Files named by a number come in its order, whatever their class: the original order."""
     number = int(path.stem) if path.stem.isascii() and path.stem.isdigit() else 0
     return number, path.stem, path.parent.name
-
-

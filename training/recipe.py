@@ -9,7 +9,14 @@ from typing import Any
 from lvmzoo.checkpoint import build_config
 from lvmzoo.checks import check_count
 
-__all__ = ["Recipe", "parse_settings", "read_recipe", "recipe_path"]
+__all__ = [
+    "Recipe",
+    "full_length",
+    "has_baseline",
+    "parse_settings",
+    "read_recipe",
+    "recipe_path",
+]
 
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bf16")
@@ -89,10 +96,22 @@ def read_recipe(name: str, settings: Iterable[str] = (), *, baseline: bool = Fal
     path = recipe_path(name)
     table = tomllib.loads(path.read_text())
     plain = table.pop("baseline", {})
+    table.pop("full_length", None)
     if baseline:
         table |= plain
     table |= parse_settings(settings)
     return build_config(Recipe, table, f"recipe {path.name}")
+
+
+def full_length(name: str) -> int:
+    """Return the epochs of a full-length run; the recipe may say that it stops short of them."""
+    table = tomllib.loads(recipe_path(name).read_text())
+    return int(table.get("full_length", table).get("epochs"))
+
+
+def has_baseline(name: str) -> bool:
+    """Whether the card compares this entry with its plain recipe."""
+    return "baseline" in tomllib.loads(recipe_path(name).read_text())
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from lvmzoo.registry import DATASETS, ModelInfo, model_info
 from training import state
 from training.augment import augment, draw_noise
 from training.data import Split, load_folder, load_split, sha256
-from training.options import data_options, failing_cleanly
+from training.options import data_option, failing_cleanly, images_option
 from training.recipe import Recipe, read_recipe
 
 __all__ = ["Run", "fit", "generator_for"]
@@ -102,7 +102,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         cls = model_class(run.info.model_class)
         self.model: ZooModel = cls(cls.Config(**run.info.config)).train()
-        self.model.to(device, memory_format=torch.channels_last)
+        self.model.to(device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr, fused=True)
         self.wrapped = self.accelerator.prepare_model(self.model)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -275,7 +276,7 @@ def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
             f"the loss became {means['loss']} in the epoch before step {trainer.step}; the last "
             "checkpoint before it is kept: lower lr or set grad_clip, with another --out"
         )
-    line = {
+    line: dict[str, Any] = {
         "epoch": trainer.step // run.steps_per_epoch,
         "step": trainer.step,
         "lr": trainer.learning_rate(),
@@ -320,6 +321,12 @@ def _finish(trainer: Trainer) -> None:
     print(f"finished: {run.out}")
 
 
+def read_run(out: Path) -> dict[str, Any]:
+    """Return the record of a finished run."""
+    record: dict[str, Any] = json.loads((out / RECORD).read_text())
+    return record
+
+
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -348,7 +355,8 @@ def parse_duration(text: str) -> float:
 
 @click.command()
 @click.argument("name")
-@data_options
+@data_option
+@images_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
@@ -405,8 +413,6 @@ def load_training_data(
         raise click.UsageError(f"--images: {info.name} is a model of points")
     data = DATASETS[info.dataset]
     return load_folder(images, recipe.train_on, data), load_folder(images, "validation", data)
-
-
 
 
 if __name__ == "__main__":
