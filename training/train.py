@@ -171,7 +171,7 @@ class Trainer:
             model = cls(self.model.config)
         source = self.ema if self.run.recipe.ema_decay else self.model.state_dict()
         model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
-        return model.eval()
+        return model.to(self.data.device).eval()  # constants are on the CPU until now
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
