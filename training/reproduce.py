@@ -44,7 +44,7 @@ def _trained(info: ModelInfo, data: Path, out: Path, device: str, *, baseline: b
     run = train.Run(info, recipe, *splits, out, device)
     if (out / train.RECORD).exists():
         done = train.read_run(out)
-        if all(done[key] == value for key, value in run.identity().items() if key != "config"):
+        if all(done[key] == value for key, value in run.identity.items() if key != "config"):
             return out
         raise click.ClickException(f"{out} holds a run of another recipe or data; move it away")
     train.prepare_out(out, resume=True, overwrite=False)

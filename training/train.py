@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Run:
         """Steps in the whole run."""
         return self.recipe.epochs * self.steps_per_epoch
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued."""
         return {
@@ -85,10 +87,10 @@ class Trainer:
 
     def __init__(self, run: Run) -> None:
         self.run, recipe = run, run.recipe
-        torch.use_deterministic_algorithms(recipe.deterministic)
+        if torch.are_deterministic_algorithms_enabled() != recipe.deterministic:
+            torch.use_deterministic_algorithms(recipe.deterministic)  # imports the compiler
         self.accelerator = Accelerator(
             cpu=run.device == "cpu",
-            mixed_precision="bf16" if recipe.precision == "bf16" else "no",
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
         )
         device = self.accelerator.device
@@ -119,7 +121,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         x, labels, noise = self._batch()
-        output = self.wrapped(x, labels, noise=noise)
+        with self.autocast():
+            output = self.wrapped(x, labels, noise=noise)
         self.optimizer.zero_grad()
         self.accelerator.backward(output.loss)
         if recipe.grad_clip:
@@ -130,6 +133,11 @@ class Trainer:
             value = value.detach().double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.step += 1
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the recipe. Not Accelerate's, which is set once for a whole process."""
+        enabled = self.run.recipe.precision == "bf16"
+        return torch.autocast(self.data.device.type, torch.bfloat16, enabled=enabled)
 
     def learning_rate(self) -> float:
         """The rate of the coming step."""
@@ -182,20 +190,38 @@ class Trainer:
             x = x.to(self.data.device)
             x = x.float() / 255 if x.dtype == torch.uint8 else x
             noise = generator_for(0, "validation", i)
-            with self.accelerator.autocast():
+            with self.autocast():
                 output = model(x, generator=noise)
             for name, value in output._asdict().items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(x)
         return {name: value / len(split) for name, value in sums.items()}
 
     def save(self, log_bytes: int) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment, unless the loss has died.
+
+        Raises:
+            CheckpointError: It is not finite; the checkpoints before it stay.
+        """
+        self.check_loss()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
         tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
         tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
         facts = {"step": self.step, "seconds": self.seconds, "log_bytes": log_bytes}
-        state.save(self.run.out, self.step, tensors, facts | self.run.identity())
+        state.save(self.run.out, self.step, tensors, facts | self.run.identity)
+
+    def check_loss(self) -> None:
+        """Look at the losses since the last epoch; this waits for the device.
+
+        Raises:
+            CheckpointError: One was not finite.
+        """
+        loss = self.sums["loss"].item() if self.sums else 0.0
+        if not math.isfinite(loss):
+            raise CheckpointError(
+                f"the loss became {loss} at or shortly before step {self.step}; the last good "
+                "checkpoint is kept: lower lr or set grad_clip, with another --out"
+            )
 
     def restore(self, saved: state.Saved) -> int:
         """Go back to a checkpoint; return how long the log was.
@@ -203,7 +229,7 @@ class Trainer:
         Raises:
             CheckpointError: It belongs to another run.
         """
-        for key, value in self.run.identity().items():
+        for key, value in self.run.identity.items():
             if saved.facts[key] != value:
                 differs = key
                 if isinstance(value, dict):
@@ -269,13 +295,9 @@ def fit(run: Run) -> bool:
 
 def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
     run = trainer.run
+    trainer.check_loss()
     means = {k: v.item() / run.steps_per_epoch for k, v in trainer.sums.items()}
     trainer.sums = {}
-    if not math.isfinite(means["loss"]):
-        raise CheckpointError(
-            f"the loss became {means['loss']} in the epoch before step {trainer.step}; the last "
-            "checkpoint before it is kept: lower lr or set grad_clip, with another --out"
-        )
     line: dict[str, Any] = {
         "epoch": trainer.step // run.steps_per_epoch,
         "step": trainer.step,
@@ -304,7 +326,7 @@ def _finish(trainer: Trainer) -> None:
         for component in model.COMPONENTS:
             data = model.serialize(component, getattr(torch, recipe.dtype))
             (folder / f"{component}.safetensors").write_bytes(data)
-    record = run.identity() | {
+    record = run.identity | {
         "config": config_dict(model.config),
         "steps": run.total_steps,
         "examples": len(run.train),
