@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from lvmzoo.models.base import ZooModel
 
-__all__ = ["ImageNote", "find_images", "fit_image", "load_images", "open_image", "save_images"]
+__all__ = [
+    "ImageNote",
+    "above",
+    "find_images",
+    "fit_image",
+    "load_images",
+    "open_image",
+    "save_images",
+]
 
 MAX_PIXELS = 50_000_000
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -81,6 +89,16 @@ def save_images(x: Tensor, path: str | Path, *, columns: int | None = None, gap:
     grid = _grid(x.detach().float().cpu().clamp(0, 1), columns, gap)
     with atomic_file(path) as temporary:
         Image.fromarray(grid).save(temporary, format=format)
+
+
+def above(x: Tensor, y: Tensor, *, columns: int) -> Tensor:
+    """Order two batches (N, C, H, W) for a grid in which each x stands above its y.
+
+    A last row that is not full is filled with white.
+    """
+    blank = x.new_ones(-len(x) % columns, *x.shape[1:])
+    rows = [torch.cat([part, blank]).split(columns) for part in (x, y)]
+    return torch.cat([row for pair in zip(*rows, strict=True) for row in pair])
 
 
 def picture_format(path: Path) -> str:

@@ -14,13 +14,16 @@ from training import cards
 __all__ = ["bundle"]
 
 
-def bundle(info: ModelInfo, run: Path, baseline: Path | None) -> None:
+def bundle(
+    info: ModelInfo, run: Path, baseline: Path | None, comparison: dict[str, Any] | None
+) -> None:
     """Copy a run's weights into the package, bit for bit, and record what was measured on them.
 
     Arguments:
         info: The entry.
         run: Folder of the run, with its evaluation in `evaluation/`.
         baseline: Folder of the plain recipe's run, likewise.
+        comparison: Figures beside another entry's, for the card.
 
     Raises:
         ValueError: The figures were measured on other bytes than the run's.
@@ -30,6 +33,8 @@ def bundle(info: ModelInfo, run: Path, baseline: Path | None) -> None:
         plain = _record(baseline)
         record["baseline"] = {"run": plain["run"], "validation": plain["validation"]}
     record["test"] = _read(run / "evaluation/metrics.test.json")
+    if comparison is not None:
+        record["comparison"] = comparison
     files = {}
     for component, digest in record["test"]["weights"].items():
         data = (run / f"{component}.safetensors").read_bytes()

@@ -7,7 +7,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from lvmzoo.registry import DATASETS, ModelInfo, list_models, model_info
-from training.recipe import full_length
+from training.data import gaussian_formula
+from training.recipe import card_notes
 
 __all__ = ["CARDS", "read_record", "render", "update_readme", "write_card"]
 
@@ -31,14 +32,16 @@ PICTURES = {
     "reconstructions": "Reconstructions: test images, each above its reconstruction",
     "interpolations": "Interpolations between pairs of test images",
 }
+_BLUR = (
+    "Samples and reconstructions are blurred: a decoder N(mu(z), I) with 16 latents keeps the "
+    "layout and colours of a picture and averages over the rest. The fixed unit variance also "
+    "makes likelihoods comparable only among models of this zoo with the same data; no bits "
+    "per dimension are given, since they would read worse than raw pixels by construction."
+)
 LIMITS = {
     "VAE2D": "Made to check the method: its data have a known density and no other use.",
-    "VAE": (
-        "Samples and reconstructions are blurred: a decoder N(mu(z), I) with 16 latents keeps the "
-        "layout and colours of a picture and averages over the rest. The fixed unit variance also "
-        "makes likelihoods comparable only among models of this zoo with the same data; no bits "
-        "per dimension are given, since they would read worse than raw pixels by construction."
-    ),
+    "VAE": _BLUR,
+    "VLAE": _BLUR,
 }
 
 
@@ -61,6 +64,8 @@ def render(info: ModelInfo, record: dict[str, Any]) -> str:
         f"{DATASETS[info.dataset].title} ({info.paper}). One of the models of lvmzoo.",
         _usage(info),
         _figures(record),
+        _baseline(record),
+        _comparison(record),
         _training(info, record),
         _data(info, record),
         f"## Limits and biases\n\n{LIMITS[info.model_class]}{_bias(info)}",
@@ -72,7 +77,7 @@ def render(info: ModelInfo, record: dict[str, Any]) -> str:
 
 def _metadata(info: ModelInfo, record: dict[str, Any]) -> ModelCardData:
     data = DATASETS[info.dataset]
-    task = "unconditional-image-generation"
+    task = "unconditional-image-generation" if info.image_shape else "other"
     results = [
         EvalResult(
             task_type=task,
@@ -83,12 +88,12 @@ def _metadata(info: ModelInfo, record: dict[str, Any]) -> ModelCardData:
             metric_name=METRICS[key][0].replace("\\|", "|"),
             metric_value=round(value, 6),
         )
-        for key, value in record["test"]["metrics"].items()
+        for key, value in _ordered(record["test"]["metrics"])
     ]
     return ModelCardData(
         license=info.licence.lower(),
         library_name="lvmzoo",
-        pipeline_tag=task,
+        pipeline_tag=task if info.image_shape else None,
         tags=["lvmzoo", info.model_class.lower(), "pytorch"],
         datasets=[info.dataset] if info.image_shape else None,
         model_name=info.name,
@@ -119,31 +124,58 @@ def _usage(info: ModelInfo) -> str:
 
 
 def _figures(record: dict[str, Any]) -> str:
-    test, baseline = record["test"], record.get("baseline")
-    lines = [
-        f"## Figures\n\nMeasured on the {test['examples']:,} examples of the test split by\n"
-        f"`python -m training.evaluate {test['entry']}`, on the file that is shipped.\n",
-        "| figure | test | |\n| --- | ---: | --- |",
-    ]
-    lines += [
+    test = record["test"]
+    rows = "\n".join(
         f"| {METRICS[key][0]} | {value:.4f} | {METRICS[key][1]} |"
-        for key, value in test["metrics"].items()
-    ]
-    if baseline:
-        ours, plain = record["validation"]["metrics"], baseline["validation"]["metrics"]
-        lines += [
-            "\nBeside the plain recipe (Adam, constant learning rate 1e-3, no average of weights, "
-            f"no augmentation) of the same {baseline['run']['recipe']['epochs']} epochs, on the "
-            "validation split, where all choices were made:\n",
-            "| figure | this recipe | plain recipe |\n| --- | ---: | ---: |",
-        ]
-        lines += [f"| {METRICS[k][0]} | {ours[k]:.4f} | {plain[k]:.4f} |" for k in ours]
-    return "\n".join(lines)
+        for key, value in _ordered(test["metrics"])
+    )
+    return (
+        f"## Figures\n\nMeasured on the {test['examples']:,} examples of the test split by "
+        f"`python -m training.evaluate {test['entry']}`, on the file that is shipped.\n\n"
+        f"| figure | test | |\n| --- | ---: | --- |\n{rows}"
+    )
+
+
+def _ordered(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, metrics[key]) for key in METRICS if key in metrics]
+
+
+def _baseline(record: dict[str, Any]) -> str:
+    if "baseline" not in record:
+        return ""
+    ours = record["validation"]["metrics"]
+    plain = record["baseline"]["validation"]["metrics"]
+    rows = "\n".join(
+        f"| {METRICS[key][0]} | {value:.4f} | {plain[key]:.4f} |" for key, value in _ordered(ours)
+    )
+    return (
+        "Beside the plain recipe (Adam, constant learning rate 1e-3, no average of weights, no "
+        f"augmentation) of the same {record['baseline']['run']['recipe']['epochs']} epochs, on "
+        "the validation split, where all choices were made:\n\n"
+        f"| figure | this recipe | plain recipe |\n| --- | ---: | ---: |\n{rows}"
+    )
+
+
+def _comparison(record: dict[str, Any]) -> str:
+    if "comparison" not in record:
+        return ""
+    beside, ours = record["comparison"], record["test"]["metrics"]
+    rows = "\n".join(
+        f"| {METRICS[k][0]} | {ours[k]:.4f} | {v['other']:.4f} "
+        f"| {v['difference']:+.4f} ± {v['standard_error']:.4f} |"
+        for k, v in _ordered(beside["terms"])
+    )
+    return (
+        f"Beside `{beside['entry']}` (same data and seed, {beside['epochs']} epochs), on the same "
+        "test examples, with the paired standard error of the difference:\n\n"
+        f"| figure | this entry | {beside['entry']} | difference |\n"
+        f"| --- | ---: | ---: | ---: |\n{rows}"
+    )
 
 
 def _training(info: ModelInfo, record: dict[str, Any]) -> str:
     run = record["run"]
-    recipe, epochs, full = run["recipe"], run["recipe"]["epochs"], full_length(info.name)
+    recipe, epochs, full = run["recipe"], run["recipe"]["epochs"], card_notes(info.name).full_length
     short = ""
     if epochs < full:
         short = (
@@ -153,7 +185,7 @@ def _training(info: ModelInfo, record: dict[str, Any]) -> str:
     values = ", ".join(f"{key} {value}" for key, value in sorted(recipe.items()))
     return (
         f"## Training\n\n{epochs} epochs ({run['steps']:,} steps) over {run['examples']:,} "
-        f"examples in {run['seconds'] / 60:.0f} minutes on {run['hardware']}, "
+        f"examples in {_time(run)} on {run['hardware']}, "
         f"seed {recipe['seed']}, torch {run['versions']['torch']}.{short}\n\n"
         f"```\n{run['command']}\n```\n\nRecipe (`training/recipes/{info.name}.toml`): {values}."
     )
@@ -162,6 +194,8 @@ def _training(info: ModelInfo, record: dict[str, Any]) -> str:
 def _data(info: ModelInfo, record: dict[str, Any]) -> str:
     data = DATASETS[info.dataset]
     source = record["run"]["data_source"]
+    if info.image_shape is None:
+        return f"## Data\n\n{data.title}, {source}: {gaussian_formula(info.dataset)}."
     return (
         f"## Data\n\n{data.title}: {source}. {data.source}; licence: {data.licence}. "
         f"{_caveat(source)}SHA-256 of the training split: `{record['run']['data'][:16]}…`."
@@ -211,6 +245,11 @@ def _licence(info: ModelInfo) -> str:
     )
 
 
+def _time(run: dict[str, Any]) -> str:
+    seconds = run["seconds"]
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 def table() -> str:
     """Return the README's table of entries."""
     rows = [
@@ -228,7 +267,7 @@ def table() -> str:
         rows.append(
             f"| [`{name}`](model_cards/{name}.md) | {DATASETS[info.dataset].title} "
             f"| {info.parameters:,} | {m['elbo']:.2f} | {m['kl']:.2f} | {quality} "
-            f"| {run['recipe']['epochs']} epochs, {run['seconds'] / 60:.0f} min, "
+            f"| {run['recipe']['epochs']} epochs, {_time(run)}, "
             f"{run['hardware']} |"
         )
     return "\n".join(rows)

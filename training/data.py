@@ -14,7 +14,15 @@ from tqdm import tqdm
 from lvmzoo.images import EXTENSIONS, fit_image, open_image
 from lvmzoo.registry import DATASETS, DataSet
 
-__all__ = ["DataError", "Split", "gaussian_log_prob", "load_folder", "load_split", "sha256"]
+__all__ = [
+    "DataError",
+    "Split",
+    "gaussian_formula",
+    "gaussian_log_prob",
+    "load_folder",
+    "load_split",
+    "sha256",
+]
 
 # Copies that differ from the original data sets, by the start of the SHA-256 of a whole split.
 _JPEG = "a JPEG copy of CIFAR-10 (quality 75, 4:2:0; 30.0 dB against the originals)"
@@ -138,6 +146,17 @@ def _gaussian(dataset: str, split: str) -> Split:
     scale = torch.tensor(_SCALE[dataset], dtype=torch.float64)
     x = torch.tensor(_MEAN[dataset], dtype=torch.float64) + (noise * scale) @ _rotation()
     return Split(x.float(), torch.zeros(len(x)).long(), (), f"drawn from seed {seed}")
+
+
+def gaussian_formula(dataset: str) -> str:
+    """Say how the points of a 2-D data set are drawn."""
+    mean, scale = _MEAN[dataset], _SCALE[dataset]
+    entropy = math.log(2 * math.pi * math.e) + math.log(25) / 2
+    return (
+        f"x = ({mean[0]:g}, {mean[1]:g}) + (eps * ({scale[0]:g}, {scale[1]:g})) R with "
+        "eps ~ N(0, I), R = [[s, s], [-s, s]] and s = sqrt(2) / 2; "
+        f"entropy {entropy:.3f} nats"
+    )
 
 
 def gaussian_log_prob(dataset: str, x: Tensor) -> Tensor:

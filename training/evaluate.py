@@ -17,6 +17,7 @@ from torch import Tensor
 from lvmzoo import hub, save_images
 from lvmzoo.checkpoint import serialize
 from lvmzoo.files import atomic_file
+from lvmzoo.images import above
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vae2d import VAE2D
 from lvmzoo.models.variational import VariationalModel
@@ -34,9 +35,19 @@ ELBO_SAMPLES = {"points": 16, "images": 1}
 
 @torch.inference_mode()
 def measure(
-    model: ZooModel, split: Split, dataset: str
+    model: ZooModel,
+    split: Split,
+    dataset: str,
+    importance_samples: int = IMPORTANCE_SAMPLES,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Measure a model on a split.
+
+    Arguments:
+        model: The model.
+        split: The examples.
+        dataset: Name of the data set, whose true density may be known.
+        importance_samples: Draws of the importance-weighted bound, by far the most costly
+            figure; 0 leaves it out and changes no other.
 
     Returns:
         The figures, and for each example of the split (N,) the terms they are means of.
@@ -44,15 +55,16 @@ def measure(
     if not isinstance(model, VariationalModel):
         raise ValueError(f"no figures are defined for a {type(model).__name__}")
     kind = "points" if isinstance(model, VAE2D) else "images"
-    generator = torch.Generator().manual_seed(0)
+    draws, weighted_draws = (torch.Generator().manual_seed(seed) for seed in (0, 1))
     parts: list[dict[str, Tensor]] = []
     for x in split.x.split(BATCH):
         x = as_input(x).to(model.device)
-        bound = model.elbo(x, num_samples=ELBO_SAMPLES[kind], generator=generator)
+        bound = model.elbo(x, num_samples=ELBO_SAMPLES[kind], generator=draws)
         terms = bound._asdict()
-        terms["log_likelihood"] = model.log_likelihood(
-            x, num_samples=IMPORTANCE_SAMPLES, generator=generator
-        )
+        if importance_samples:
+            terms["log_likelihood"] = model.log_likelihood(
+                x, num_samples=importance_samples, generator=weighted_draws
+            )
         if kind == "images":
             constant = 0.5 * x[0].numel() * math.log(2 * math.pi)
             terms["half_squared_error"] = -terms["reconstruction"] - constant
@@ -94,11 +106,13 @@ def draw_pictures(model: VariationalModel, split: Split, stem: str) -> None:
         return
     x = as_input(split.x[:60]).to(model.device)
     save_images(model.sample(100, generator=generator), f"{stem}_samples.png")
-    pairs = torch.stack([x[:40], model.reconstruct(x[:40])], 1)
-    rows = pairs.unflatten(0, (4, 10)).transpose(1, 2).flatten(0, 2)
-    save_images(rows, f"{stem}_reconstructions.png", columns=10)
-    lines = model.interpolate(x[40:50], x[50:60], steps=10).flatten(0, 1)
-    save_images(lines, f"{stem}_interpolations.png", columns=10)
+    pairs = above(x[:40], model.reconstruct(x[:40]), columns=10)
+    save_images(pairs, f"{stem}_reconstructions.png", columns=10)
+    half = len(x) // 2
+    if half:
+        ends = x[-2 * half :].split(half)
+        lines = model.interpolate(*(end[:10] for end in ends), steps=10).flatten(0, 1)
+        save_images(lines, f"{stem}_interpolations.png", columns=10)
 
 
 def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:

@@ -10,8 +10,9 @@ from lvmzoo.checkpoint import build_config
 from lvmzoo.checks import check_count
 
 __all__ = [
+    "CardNotes",
     "Recipe",
-    "full_length",
+    "card_notes",
     "has_baseline",
     "parse_settings",
     "read_recipe",
@@ -93,25 +94,40 @@ def read_recipe(name: str, settings: Iterable[str] = (), *, baseline: bool = Fal
     Raises:
         CheckpointError: Unknown key, wrong type or impossible value.
     """
-    path = recipe_path(name)
-    table = tomllib.loads(path.read_text())
+    table = _read(name)
     plain = table.pop("baseline", {})
-    table.pop("full_length", None)
+    table.pop("card", None)
     if baseline:
         table |= plain
     table |= parse_settings(settings)
-    return build_config(Recipe, table, f"recipe {path.name}")
+    return build_config(Recipe, table, f"recipe {name}.toml")
 
 
-def full_length(name: str) -> int:
-    """Return the epochs of a full-length run; the recipe may say that it stops short of them."""
-    table = tomllib.loads(recipe_path(name).read_text())
-    return int(table.get("full_length", table).get("epochs"))
+@dataclass(frozen=True)
+class CardNotes:
+    """What a recipe's [card] table tells the card.
+
+    Arguments:
+        full_length: Epochs of a full-length run, where the recipe stops short of them.
+        compare_with: The entry whose figures stand beside this one's, example by example.
+    """
+
+    full_length: int = 0
+    compare_with: str = ""
+
+
+def card_notes(name: str) -> CardNotes:
+    """Read the [card] table of an entry's recipe."""
+    return build_config(CardNotes, _read(name).get("card", {}), f"recipe {name}.toml [card]")
 
 
 def has_baseline(name: str) -> bool:
     """Whether the card compares this entry with its plain recipe."""
-    return "baseline" in tomllib.loads(recipe_path(name).read_text())
+    return "baseline" in _read(name)
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(recipe_path(name).read_text())
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:

@@ -8,17 +8,19 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from lvmzoo import list_models
+from lvmzoo.checkpoint import read_component
 from lvmzoo.registry import ModelInfo, model_info
 from training import cards, train
 from training.bundle import bundle
 from training.data import load_split
-from training.evaluate import evaluate, load_weights, measure
+from training.evaluate import evaluate, load_weights, measure, standard_error
 from training.options import data_option, failing_cleanly
-from training.recipe import has_baseline, read_recipe
+from training.recipe import card_notes, has_baseline, read_recipe
 
 __all__ = ["check", "reproduce"]
 
@@ -35,7 +37,33 @@ def reproduce(info: ModelInfo, data: Path, runs: Path, device: str) -> None:
         _evaluated(info, data, plain, "validation")
     _evaluated(info, data, run, "validation")
     _evaluated(info, data, run, "test")  # last, so that the pictures are of the test split
-    bundle(info, run, plain)
+    other = card_notes(info.name).compare_with
+    comparison = None
+    if other:
+        _evaluated(model_info(other), data, runs / other, "test")
+        comparison = compare(run, runs / other, other)
+    bundle(info, run, plain, comparison)
+
+
+def compare(run: Path, other_run: Path, other: str) -> dict[str, Any]:
+    """Compare two evaluated runs on the test split, example by example.
+
+    Returns:
+        For each term the other's mean, and the mean difference with its standard error.
+    """
+    ours, theirs = (
+        read_component(folder / "evaluation/examples.test.safetensors").tensors
+        for folder in (run, other_run)
+    )
+    terms = {}
+    for name in sorted(ours.keys() & theirs.keys()):
+        difference = ours[name] - theirs[name]
+        terms[name] = {
+            "other": theirs[name].mean().item(),
+            "difference": difference.mean().item(),
+            "standard_error": standard_error(difference),
+        }
+    return {"entry": other, "epochs": train.read_run(other_run)["recipe"]["epochs"], "terms": terms}
 
 
 def _trained(info: ModelInfo, data: Path, out: Path, device: str, *, baseline: bool) -> Path:
@@ -72,8 +100,9 @@ def check(info: ModelInfo, data: Path) -> Iterator[str]:
         yield "the figures were measured on other files than those of the index"
     for split in ("validation", "test"):
         examples = load_split(info.dataset, split, data)
-        figures, _ = measure(model, examples, info.dataset)
-        for key, value in record[split]["metrics"].items():
+        figures, _ = measure(model, examples, info.dataset, importance_samples=0)
+        for key in figures:
+            value = record[split]["metrics"][key]
             if not math.isclose(figures[key], value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
                 yield f"{split} {key} is {figures[key]:.6g}, recorded {value:.6g}"
     if (cards.CARDS / f"{info.name}.md").read_text() != cards.render(info, record):

@@ -16,7 +16,6 @@ import click
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from tqdm import tqdm
 
@@ -89,10 +88,7 @@ class Trainer:
         self.run, recipe = run, run.recipe
         if torch.are_deterministic_algorithms_enabled() != recipe.deterministic:
             torch.use_deterministic_algorithms(recipe.deterministic)  # imports the compiler
-        self.accelerator = Accelerator(
-            cpu=run.device == "cpu",
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-        )
+        self.accelerator = Accelerator(cpu=run.device == "cpu")
         device = self.accelerator.device
         if run.device == "cuda" and device.type != "cuda":
             raise click.UsageError("--device cuda: no CUDA device is available")
