@@ -110,8 +110,8 @@ def draw_pictures(model: VariationalModel, split: Split, stem: str) -> None:
     save_images(pairs, f"{stem}_reconstructions.png", columns=10)
     half = len(x) // 2
     if half:
-        ends = x[-2 * half :].split(half)
-        lines = model.interpolate(*(end[:10] for end in ends), steps=10).flatten(0, 1)
+        first, last = x[-2 * half : -half][:10], x[-half:][:10]
+        lines = model.interpolate(first, last, steps=10).flatten(0, 1)
         save_images(lines, f"{stem}_interpolations.png", columns=10)
 
 
