@@ -166,14 +166,20 @@ def evaluate(
 @images_option
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Default: bundled.")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test")
-@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME/evaluation.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Default: evaluation/ in the folder of --weights, else in runs/NAME.",
+)
 @failing_cleanly
 def main(
     name: str, data: Path, images: Path | None, weights: Path | None, split: str, out: Path | None
 ) -> None:
     """Measure the entry NAME: figures as JSON on stdout, pictures as PNG in --out."""
     info = model_info(name)
-    out = out or Path("runs") / name / "evaluation"
+    if out is None:
+        folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
+        out = folder / "evaluation"
     if images is not None:
         examples = load_folder(images, split, DATASETS[info.dataset])
     else:
