@@ -129,7 +129,7 @@ def locate(name: str | Path) -> ModelInfo | Path | str:
     if folder.is_dir():
         return folder
     if forced:
-        raise UnknownModelError(f"there is no folder {folder}")
+        raise UnknownModelError(f"there is no folder {text}")
     return text
 
 
