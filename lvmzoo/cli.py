@@ -100,7 +100,9 @@ def info(name: str, as_json: bool) -> None:
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="For the same samples again.")
 @click.option("--label", help="Class, as an index or a name.")
-@click.option("--temperature", type=click.FloatRange(0, 1000, min_open=True), default=1.0)
+@click.option(
+    "--temperature", type=click.FloatRange(0, 1000, min_open=True), default=1.0, show_default=True
+)
 @click.option("--decoder-noise", is_flag=True, help="Draw from p(x|z), not its mean.")
 @output("A picture; or .npy, which holds the numbers.", _picture_or_numbers)
 def sample(
