@@ -5,6 +5,7 @@ first that has the file is used; if that file fails its check, no other source i
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lvmzoo.models import CLASSES, model_class
 from lvmzoo.models.base import CONFIG_NAME, Origin, ZooModel
 from lvmzoo.registry import ModelInfo, UnknownModelError, model_info
 
-__all__ = ["create_model", "from_file", "from_pretrained", "locate"]
+__all__ = ["create_model", "explain", "from_file", "from_pretrained", "locate"]
 
 
 def create_model(name: str, pretrained: bool = False) -> ZooModel:
@@ -140,11 +141,17 @@ def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
         )
     components = {}
     for component, file in info.files.items():
-        path = registry.WEIGHTS / file.name
+        path, downloaded = registry.WEIGHTS / file.name, False
         if not path.exists() and info.repository and info.revision:
-            filename = f"{component}.safetensors"
+            filename, downloaded = f"{component}.safetensors", True
             path = _download(info.repository, filename, info.revision, options)
-        components[component] = checkpoint.read_component(path, sha256=file.sha256, size=file.size)
+        try:
+            part = checkpoint.read_component(path, sha256=file.sha256, size=file.size)
+        except CheckpointError:
+            if downloaded:
+                _forget(path)
+            raise
+        components[component] = part
     return _assemble(info.name, info.model_class, dict(info.config), components)
 
 
@@ -182,11 +189,42 @@ def _assemble(
     return model
 
 
+def _forget(path: Path) -> None:
+    """Take a file that failed its check out of the Hub cache, so that it is downloaded again."""
+    with suppress(OSError):
+        path.resolve().unlink()  # the blob that a link in the snapshot points to
+        path.unlink(missing_ok=True)
+
+
+def explain(error: BaseException) -> str:
+    """Say in one line why a Hub did not give what it was asked for."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, ValueError) and error.__cause__ is not None:
+        return explain(error.__cause__)  # "Force download failed due to the above error"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the repository has no such revision"
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+        return (
+            "there is no such repository or revision, or it is private and needs a token with "
+            f"access to it in HF_TOKEN (the Hub answered {status})"
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        if constants.HF_HUB_OFFLINE or error.__cause__ is None:
+            return "the local Hub cache does not hold it, and the Hub may not be asked (offline)"
+        cause = (str(error.__cause__).strip() or type(error.__cause__).__name__).splitlines()[0]
+        return f"the local Hub cache does not hold it, and the Hub cannot be reached ({cause})"
+    if isinstance(error, errors.EntryNotFoundError):
+        return "the repository has no such file"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _download(
     repo_id: str, filename: str, revision: str | None, options: Mapping[str, Any]
 ) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(hf_hub_download(repo_id, filename, revision=revision, **options))
@@ -194,11 +232,7 @@ def _download(
         raise UnknownModelError(
             f"{repo_id!r} is no entry, no folder and no repository id ({error})"
         ) from None
-    except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"cannot get {filename} of {repo_id}: there is no such folder, the local Hub cache "
-            "does not hold it, and the Hub cannot be reached or may not be asked"
-        ) from None
     except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"cannot get {filename} of {repo_id}: {reason}") from None
+        raise CheckpointError(
+            f"cannot get {filename} of {repo_id}, which is no folder here: {explain(error)}"
+        ) from None
