@@ -74,9 +74,7 @@ def read_component(path: Path, *, sha256: str | None = None, size: int | None = 
     Raises:
         CheckpointError: The file is absent, unreadable, altered, or not safetensors of this zoo.
     """
-    mend = "download or install it again"
-    if sha256 is None:
-        mend = "save or download it again (force_download=True)"
+    mend = "download or install it again" if sha256 else "save or download it again"
     data = _read(path, mend, size)
     if not data:
         raise CheckpointError(f"{path} is empty; {mend}")
@@ -110,8 +108,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(config, dict) or not isinstance(config.get("model_class"), str):
-        raise CheckpointError(f"{path} does not name a model_class of this zoo")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} does not name a model_class: it is no JSON object")
     return config
 
 
@@ -229,9 +227,10 @@ def _metadata(data: bytes, path: Path, mend: str) -> dict[str, Any]:
         text = data[8 : 8 + length].decode()
         entries = json.loads(text)
         same = json.dumps(entries, separators=(",", ":"), ensure_ascii=False) == text.rstrip(" ")
+        same &= not text.endswith(" " * 8)
         header = entries.pop("__metadata__", None) or {}
         metadata = json.loads(header[METADATA_KEY])
-        same &= json.dumps(metadata, sort_keys=True) == header[METADATA_KEY]
+        same &= json.dumps(metadata) == header[METADATA_KEY]
         found = [(e["data_offsets"], e["dtype"], name) for name, e in entries.items()]
         same &= all(a[1] != b[1] or a[2] < b[2] for a, b in pairwise(found))
         same &= all(a[0] <= b[0] for a, b in pairwise(found))

@@ -4,8 +4,9 @@ Sources of an entry, in this order: bundled with the package, the Hub's local ca
 first that has the file is used; if that file fails its check, no other source is tried.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,9 @@ def from_pretrained(
     if isinstance(where, ModelInfo):
         return _load_entry(where, options)
     if isinstance(where, Path):
-        return _load_parts(str(where), lambda filename: where / filename)
-    return _load_parts(where, lambda filename: _download(where, filename, revision, options))
+        return _load_parts(str(where), lambda filename: where / filename, lambda _: nullcontext())
+    find = partial(_download, where, revision=revision, options=options)
+    return _load_parts(where, find, _forgetting)
 
 
 def from_file(path: Path) -> ZooModel:
@@ -141,32 +143,43 @@ def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
         )
     components = {}
     for component, file in info.files.items():
-        path, downloaded = registry.WEIGHTS / file.name, False
-        if not path.exists() and info.repository and info.revision:
-            filename, downloaded = f"{component}.safetensors", True
-            path = _download(info.repository, filename, info.revision, options)
-        try:
-            part = checkpoint.read_component(path, sha256=file.sha256, size=file.size)
-        except CheckpointError:
-            if downloaded:
-                _forget(path)
-            raise
-        components[component] = part
+        read = partial(checkpoint.read_component, sha256=file.sha256, size=file.size)
+        path = registry.WEIGHTS / file.name
+        if path.exists() or not (info.repository and info.revision):
+            components[component] = read(path)
+            continue
+        path = _download(info.repository, f"{component}.safetensors", info.revision, options)
+        with _forgetting(path):
+            components[component] = read(path)
     return _assemble(info.name, info.model_class, dict(info.config), components)
 
 
-def _load_parts(name: str, find: Callable[[str], Path]) -> ZooModel:
-    """Load the files of a folder or repository; `find` says where each of them lies."""
-    config = checkpoint.read_config(find(CONFIG_NAME))
-    kind = config.pop("model_class")
-    if kind not in CLASSES:
+def _load_parts(
+    name: str,
+    find: Callable[[str], Path],
+    guard: Callable[[Path], AbstractContextManager[None]],
+) -> ZooModel:
+    """Load what a folder or repository holds.
+
+    Arguments:
+        name: The folder or repository, for messages.
+        find: Says where a file of it lies.
+        guard: What to read each file under.
+    """
+    path = find(CONFIG_NAME)
+    with guard(path):
+        config = checkpoint.read_config(path)
+    kind = config.pop("model_class", None)
+    if not isinstance(kind, str) or kind not in CLASSES:
         raise CheckpointError(
-            f"{name}: {CONFIG_NAME} names the class {kind!r:.60}; known are {', '.join(CLASSES)}"
+            f"{path} does not name a model_class of this zoo but the class {kind!r:.60}; "
+            f"known are {', '.join(CLASSES)}"
         )
-    components = {
-        component: checkpoint.read_component(find(f"{component}.safetensors"))
-        for component in model_class(kind).COMPONENTS
-    }
+    components = {}
+    for component in model_class(kind).COMPONENTS:
+        path = find(f"{component}.safetensors")
+        with guard(path):
+            components[component] = checkpoint.read_component(path)
     return _assemble(name, kind, config, components)
 
 
@@ -189,11 +202,16 @@ def _assemble(
     return model
 
 
-def _forget(path: Path) -> None:
-    """Take a file that failed its check out of the Hub cache, so that it is downloaded again."""
-    with suppress(OSError):
-        path.resolve().unlink()  # the blob that a link in the snapshot points to
-        path.unlink(missing_ok=True)
+@contextmanager
+def _forgetting(path: Path) -> Iterator[None]:
+    """Take a file that cannot be read out of the Hub cache, so that it is downloaded again."""
+    try:
+        yield
+    except CheckpointError:
+        with suppress(OSError):
+            path.resolve().unlink()  # the blob that a link in the snapshot points to
+            path.unlink(missing_ok=True)
+        raise
 
 
 def explain(error: BaseException) -> str:
