@@ -92,7 +92,7 @@ def from_pretrained(
     if isinstance(where, ModelInfo):
         return _load_entry(where, options)
     if isinstance(where, Path):
-        return _load_parts(str(where), lambda filename: where / filename, lambda _: nullcontext())
+        return _load_parts(str(where), lambda filename: where / filename, lambda *_: nullcontext())
     find = partial(_download, where, revision=revision, options=options)
     return _load_parts(where, find, _forgetting)
 
@@ -157,14 +157,14 @@ def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
 def _load_parts(
     name: str,
     find: Callable[[str], Path],
-    guard: Callable[[Path], AbstractContextManager[None]],
+    guard: Callable[..., AbstractContextManager[None]],
 ) -> ZooModel:
     """Load what a folder or repository holds.
 
     Arguments:
         name: The folder or repository, for messages.
         find: Says where a file of it lies.
-        guard: What to read each file under.
+        guard: Called with the files that are read and checked under it.
     """
     path = find(CONFIG_NAME)
     with guard(path):
@@ -175,12 +175,10 @@ def _load_parts(
             f"{path} does not name a model_class of this zoo but the class {kind!r:.60}; "
             f"known are {', '.join(CLASSES)}"
         )
-    components = {}
-    for component in model_class(kind).COMPONENTS:
-        path = find(f"{component}.safetensors")
-        with guard(path):
-            components[component] = checkpoint.read_component(path)
-    return _assemble(name, kind, config, components)
+    parts = {part: find(f"{part}.safetensors") for part in model_class(kind).COMPONENTS}
+    with guard(path, *parts.values()):
+        components = {part: checkpoint.read_component(file) for part, file in parts.items()}
+        return _assemble(name, kind, config, components)
 
 
 def _assemble(
@@ -203,14 +201,15 @@ def _assemble(
 
 
 @contextmanager
-def _forgetting(path: Path) -> Iterator[None]:
-    """Take a file that cannot be read out of the Hub cache, so that it is downloaded again."""
+def _forgetting(*paths: Path) -> Iterator[None]:
+    """Take files that fail their check out of the Hub cache, so that they are downloaded again."""
     try:
         yield
     except CheckpointError:
-        with suppress(OSError):
-            path.resolve().unlink()  # the blob that a link in the snapshot points to
-            path.unlink(missing_ok=True)
+        for path in paths:
+            with suppress(OSError):
+                path.resolve().unlink()  # the blob that a link in the snapshot points to
+                path.unlink(missing_ok=True)
         raise
 
 
