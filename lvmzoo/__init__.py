@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lvmzoo.images import ImageNote, load_images, save_images
     from lvmzoo.models.vae import VAE
     from lvmzoo.models.vae2d import VAE2D
+    from lvmzoo.models.vlae import VLAE
     from lvmzoo.registry import ModelInfo, list_models, model_info
 
 _HOME = {
@@ -28,6 +29,7 @@ _HOME = {
     "ModelInfo": "lvmzoo.registry",
     "VAE": "lvmzoo.models.vae",
     "VAE2D": "lvmzoo.models.vae2d",
+    "VLAE": "lvmzoo.models.vlae",
     "create_model": "lvmzoo.hub",
     "from_pretrained": "lvmzoo.hub",
     "list_models": "lvmzoo.registry",
@@ -39,6 +41,7 @@ _HOME = {
 __all__ = [
     "VAE",
     "VAE2D",
+    "VLAE",
     "CheckpointError",
     "ImageNote",
     "ModelInfo",

@@ -13,8 +13,8 @@ MAX_COUNT = 1_000_000
 
 def check_tensor(
     x: Any, shape: tuple[int | None, ...], what: str, device: torch.device, *, values: bool = True
-) -> None:
-    """Check a float tensor.
+) -> Tensor:
+    """Return a float tensor that has been checked.
 
     Arguments:
         x: What came.
@@ -44,6 +44,7 @@ def check_tensor(
         raise ValueError(f"{what} is on {x.device}, the model on {device}; move one with .to()")
     if values and not torch.isfinite(x).all():
         raise ValueError(f"{what} holds NaN or infinite values")
+    return x
 
 
 def check_unit_range(x: Tensor, what: str) -> None:

@@ -16,7 +16,7 @@ from lvmzoo.models import CLASSES, model_class
 from lvmzoo.models.base import CONFIG_NAME, Origin, ZooModel
 from lvmzoo.registry import ModelInfo, UnknownModelError, WeightsFile, model_info
 
-__all__ = ["create_model", "from_pretrained", "locate"]
+__all__ = ["create_model", "from_file", "from_pretrained", "locate"]
 
 
 def create_model(name: str, pretrained: bool = False) -> ZooModel:
@@ -73,6 +73,21 @@ def from_pretrained(
             raise ValueError(f"{name} is a folder: it has no revisions")
         return _load_folder(where)
     return _load_repository(where, revision, download)
+
+
+def from_file(path: Path) -> ZooModel:
+    """Load a model of one component from its safetensors file, which carries its config.
+
+    Raises:
+        CheckpointError: The file is absent, damaged or not of such a model.
+    """
+    component = checkpoint.read_component(path)
+    kind, config = component.metadata.get("model_class"), component.metadata.get("config")
+    if kind not in CLASSES or not isinstance(config, dict):
+        raise CheckpointError(f"{path} does not carry the class and config of a model of this zoo")
+    if model_class(kind).COMPONENTS != ("model",):
+        raise CheckpointError(f"{path} is one part of a {kind}; give the folder that has them all")
+    return _assemble(str(path), kind, config, {"model": component})
 
 
 def locate(name: str | Path) -> ModelInfo | Path | str:

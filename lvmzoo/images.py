@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from lvmzoo.models.base import ZooModel
 
-__all__ = ["ImageNote", "find_images", "fit_image", "load_images", "open_image", "save_images"]
+__all__ = [
+    "ImageNote",
+    "above",
+    "find_images",
+    "fit_image",
+    "load_images",
+    "open_image",
+    "save_images",
+]
 
 MAX_PIXELS = 50_000_000
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -59,13 +67,14 @@ def load_images(paths: str | Path | Iterable[str | Path], model: "str | ZooModel
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div(255).contiguous()
 
 
-def save_images(x: Tensor, path: str | Path, *, columns: int | None = None) -> None:
-    """Write images as one grid, white gaps between them.
+def save_images(x: Tensor, path: str | Path, *, columns: int | None = None, gap: int = 2) -> None:
+    """Write images as one grid on white.
 
     Arguments:
         x: Images (N, C, H, W) with C 1 or 3, clamped to [0, 1].
         path: Where to; the ending names the format (.png, .jpg, .bmp or .webp).
         columns: Images in a row; by default as many as make the grid square.
+        gap: White pixels between and around the images.
 
     Raises:
         ValueError: Wrong shape or ending.
@@ -77,9 +86,19 @@ def save_images(x: Tensor, path: str | Path, *, columns: int | None = None) -> N
     path = Path(path)
     format = picture_format(path)
     columns = columns or math.ceil(math.sqrt(len(x)))
-    grid = _grid(x.detach().float().cpu().clamp(0, 1), columns)
+    grid = _grid(x.detach().float().cpu().clamp(0, 1), columns, gap)
     with atomic_file(path) as temporary:
         Image.fromarray(grid).save(temporary, format=format)
+
+
+def above(x: Tensor, y: Tensor, *, columns: int) -> Tensor:
+    """Order two batches (N, C, H, W) for a grid in which each x stands above its y.
+
+    A last row that is not full is filled with white.
+    """
+    blank = x.new_ones(-len(x) % columns, *x.shape[1:])
+    rows = [torch.cat([part, blank]).split(columns) for part in (x, y)]
+    return torch.cat([row for pair in zip(*rows, strict=True) for row in pair])
 
 
 def picture_format(path: Path) -> str:
@@ -118,7 +137,8 @@ def open_image(path: str | Path, channels: int) -> Image.Image:
     with _refusing(path):
         if path.stat().st_size == 0:
             raise ValueError(f"{path} is empty")
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            image: Image.Image = opened
             pixels = image.width * image.height
             if not pixels:
                 raise ValueError(f"{path} has no pixels")
@@ -203,7 +223,7 @@ def _note(message: str) -> None:
     warnings.warn(message, ImageNote, stacklevel=5)
 
 
-def _grid(x: Tensor, columns: int, gap: int = 2) -> np.ndarray:
+def _grid(x: Tensor, columns: int, gap: int) -> np.ndarray:
     n, channels, height, width = x.shape
     columns = min(columns, n)
     rows = math.ceil(n / columns)
@@ -215,5 +235,3 @@ def _grid(x: Tensor, columns: int, gap: int = 2) -> np.ndarray:
         left = gap + i % columns * (width + gap)
         grid[top : top + height, left : left + width] = pixels[i]
     return grid[..., 0] if channels == 1 else grid
-
-

@@ -120,6 +120,12 @@ _FAMILIES = {
         paper=_VAE_PAPER,
         datasets=_IMAGE_SETS,
     ),
+    "vlae": _Family(
+        model_class="VLAE",
+        summary="convolutional VAE, 16-D latent, autoregressive-flow prior, decoder N(mu(z), I)",
+        paper="Chen et al. 2016, https://arxiv.org/abs/1611.02731",
+        datasets=_IMAGE_SETS,
+    ),
 }
 _ENTRIES = {
     f"{prefix}_{dataset}": (family, DATASETS[dataset])

@@ -14,12 +14,24 @@ from tqdm import tqdm
 from lvmzoo.images import EXTENSIONS, fit_image, open_image
 from lvmzoo.registry import DATASETS, DataSet
 
-__all__ = ["DataError", "Split", "gaussian_log_prob", "load_folder", "load_split", "sha256"]
+__all__ = [
+    "DataError",
+    "Split",
+    "gaussian_formula",
+    "gaussian_log_prob",
+    "load_folder",
+    "load_split",
+    "sha256",
+]
 
-# The bundled weights' data sets are told apart from the originals by what they hold.
-PROVENANCE = {
-    "cifar10-tree": "a JPEG copy of CIFAR-10 (quality 75, 4:2:0; 30.0 dB against the originals)",
-    "svhn-tree": "the first 10,000 digits of SVHN's original test set, split by house",
+# Copies that differ from the original data sets, by the start of the SHA-256 of a whole split.
+_JPEG = "a JPEG copy of CIFAR-10 (quality 75, 4:2:0; 30.0 dB against the originals)"
+_PART = "10,000 digits of SVHN's original test set, split by house into 8,001 and 1,999"
+_COPIES = {
+    "4c6ff960799d1511": _JPEG,
+    "12f8dfd385fadf8e": _JPEG,
+    "2ada856d6f32777c": _PART,
+    "69aa9b02efd08955": _PART,
 }
 
 
@@ -125,13 +137,26 @@ def _rotation() -> Tensor:
 def _gaussian(dataset: str, split: str) -> Split:
     if split == "all":
         parts = [_gaussian(dataset, part) for part in ("train", "validation")]
-        return replace(parts[0], x=torch.cat([p.x for p in parts]), labels=torch.zeros(12_500).long())
+        return replace(
+            parts[0], x=torch.cat([p.x for p in parts]), labels=torch.zeros(12_500).long()
+        )
     seed = _SEED[split] + 10 * sorted(_MEAN).index(dataset)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(_SIZE[split], 2, generator=generator, dtype=torch.float64)
     scale = torch.tensor(_SCALE[dataset], dtype=torch.float64)
     x = torch.tensor(_MEAN[dataset], dtype=torch.float64) + (noise * scale) @ _rotation()
     return Split(x.float(), torch.zeros(len(x)).long(), (), f"drawn from seed {seed}")
+
+
+def gaussian_formula(dataset: str) -> str:
+    """Say how the points of a 2-D data set are drawn."""
+    mean, scale = _MEAN[dataset], _SCALE[dataset]
+    entropy = math.log(2 * math.pi * math.e) + math.log(25) / 2
+    return (
+        f"x = ({mean[0]:g}, {mean[1]:g}) + (eps * ({scale[0]:g}, {scale[1]:g})) R with "
+        "eps ~ N(0, I), R = [[s, s], [-s, s]] and s = sqrt(2) / 2; "
+        f"entropy {entropy:.3f} nats"
+    )
 
 
 def gaussian_log_prob(dataset: str, x: Tensor) -> Tensor:
@@ -148,8 +173,8 @@ def _load_images(data: DataSet, split: str, root: Path) -> Split:
         return _read_torchvision(data, split, root)
     tree = root / data.name / split
     if tree.is_dir():
-        note = PROVENANCE.get(f"{data.name}-tree", "an image tree")
-        return _read_tree(tree, data, note)
+        found = _read_tree(tree, data, "an image tree")
+        return replace(found, source=_COPIES.get(sha256(found)[:16], found.source))
     try:
         _download(data, split, root)
     except Exception as error:  # torchvision raises whatever its transport does
@@ -234,5 +259,3 @@ def _order(path: Path) -> tuple[int, str, str]:
     """Files named by a number come in its order, whatever their class: the original order."""
     number = int(path.stem) if path.stem.isascii() and path.stem.isdigit() else 0
     return number, path.stem, path.parent.name
-
-

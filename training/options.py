@@ -11,30 +11,24 @@ from lvmzoo.checkpoint import CheckpointError
 from lvmzoo.registry import UnknownModelError
 from training.data import DataError
 
-__all__ = ["data_options", "failing_cleanly"]
+__all__ = ["data_option", "failing_cleanly", "images_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def data_options(command: F) -> F:
-    """Add --data and --images."""
-    for option in (
-        click.option(
-            "--images",
-            type=click.Path(path_type=Path, exists=True, file_okay=False),
-            help="One's own pictures: DIR/{train,test}/<class>/*.",
-        ),
-        click.option(
-            "--data",
-            type=click.Path(path_type=Path),
-            envvar="LVMZOO_DATA",
-            default="data",
-            show_default="$LVMZOO_DATA, else ./data",
-            help="Folder that holds the data sets.",
-        ),
-    ):
-        command = option(command)
-    return command
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="LVMZOO_DATA",
+    default="data",
+    show_default="$LVMZOO_DATA, else ./data",
+    help="Folder that holds the data sets.",
+)
+images_option = click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="One's own pictures: DIR/{train,test}/<class>/*.",
+)
 
 
 def failing_cleanly(command: F) -> F:

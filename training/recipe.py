@@ -9,7 +9,15 @@ from typing import Any
 from lvmzoo.checkpoint import build_config
 from lvmzoo.checks import check_count
 
-__all__ = ["Recipe", "parse_settings", "read_recipe", "recipe_path"]
+__all__ = [
+    "CardNotes",
+    "Recipe",
+    "card_notes",
+    "has_baseline",
+    "parse_settings",
+    "read_recipe",
+    "recipe_path",
+]
 
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bf16")
@@ -86,13 +94,40 @@ def read_recipe(name: str, settings: Iterable[str] = (), *, baseline: bool = Fal
     Raises:
         CheckpointError: Unknown key, wrong type or impossible value.
     """
-    path = recipe_path(name)
-    table = tomllib.loads(path.read_text())
+    table = _read(name)
     plain = table.pop("baseline", {})
+    table.pop("card", None)
     if baseline:
         table |= plain
     table |= parse_settings(settings)
-    return build_config(Recipe, table, f"recipe {path.name}")
+    return build_config(Recipe, table, f"recipe {name}.toml")
+
+
+@dataclass(frozen=True)
+class CardNotes:
+    """What a recipe's [card] table tells the card.
+
+    Arguments:
+        full_length: Epochs of a full-length run, where the recipe stops short of them.
+        compare_with: The entry whose figures stand beside this one's, example by example.
+    """
+
+    full_length: int = 0
+    compare_with: str = ""
+
+
+def card_notes(name: str) -> CardNotes:
+    """Read the [card] table of an entry's recipe."""
+    return build_config(CardNotes, _read(name).get("card", {}), f"recipe {name}.toml [card]")
+
+
+def has_baseline(name: str) -> bool:
+    """Whether the card compares this entry with its plain recipe."""
+    return "baseline" in _read(name)
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads(recipe_path(name).read_text())
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import click
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,7 +28,7 @@ from lvmzoo.registry import DATASETS, ModelInfo, model_info
 from training import state
 from training.augment import augment, draw_noise
 from training.data import Split, load_folder, load_split, sha256
-from training.options import data_options, failing_cleanly
+from training.options import data_option, failing_cleanly, images_option
 from training.recipe import Recipe, read_recipe
 
 __all__ = ["Run", "fit", "generator_for"]
@@ -60,6 +60,7 @@ class Run:
         """Steps in the whole run."""
         return self.recipe.epochs * self.steps_per_epoch
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued."""
         return {
@@ -85,12 +86,9 @@ class Trainer:
 
     def __init__(self, run: Run) -> None:
         self.run, recipe = run, run.recipe
-        torch.use_deterministic_algorithms(recipe.deterministic)
-        self.accelerator = Accelerator(
-            cpu=run.device == "cpu",
-            mixed_precision="bf16" if recipe.precision == "bf16" else "no",
-            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
-        )
+        if torch.are_deterministic_algorithms_enabled() != recipe.deterministic:
+            torch.use_deterministic_algorithms(recipe.deterministic)  # imports the compiler
+        self.accelerator = Accelerator(cpu=run.device == "cpu")
         device = self.accelerator.device
         if run.device == "cuda" and device.type != "cuda":
             raise click.UsageError("--device cuda: no CUDA device is available")
@@ -102,7 +100,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         cls = model_class(run.info.model_class)
         self.model: ZooModel = cls(cls.Config(**run.info.config)).train()
-        self.model.to(device, memory_format=torch.channels_last)
+        self.model.to(device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr, fused=True)
         self.wrapped = self.accelerator.prepare_model(self.model)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -118,7 +117,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         x, labels, noise = self._batch()
-        output = self.wrapped(x, labels, noise=noise)
+        with self.autocast():
+            output = self.wrapped(x, labels, noise=noise)
         self.optimizer.zero_grad()
         self.accelerator.backward(output.loss)
         if recipe.grad_clip:
@@ -129,6 +129,11 @@ class Trainer:
             value = value.detach().double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.step += 1
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the recipe. Not Accelerate's, which is set once for a whole process."""
+        enabled = self.run.recipe.precision == "bf16"
+        return torch.autocast(self.data.device.type, torch.bfloat16, enabled=enabled)
 
     def learning_rate(self) -> float:
         """The rate of the coming step."""
@@ -170,7 +175,7 @@ class Trainer:
             model = cls(self.model.config)
         source = self.ema if self.run.recipe.ema_decay else self.model.state_dict()
         model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
-        return model.eval()
+        return model.to(self.data.device).eval()  # constants are on the CPU until now
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -181,20 +186,38 @@ class Trainer:
             x = x.to(self.data.device)
             x = x.float() / 255 if x.dtype == torch.uint8 else x
             noise = generator_for(0, "validation", i)
-            with self.accelerator.autocast():
+            with self.autocast():
                 output = model(x, generator=noise)
             for name, value in output._asdict().items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(x)
         return {name: value / len(split) for name, value in sums.items()}
 
     def save(self, log_bytes: int) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment, unless the loss has died.
+
+        Raises:
+            CheckpointError: It is not finite; the checkpoints before it stay.
+        """
+        self.check_loss()
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
         tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
         tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
         facts = {"step": self.step, "seconds": self.seconds, "log_bytes": log_bytes}
-        state.save(self.run.out, self.step, tensors, facts | self.run.identity())
+        state.save(self.run.out, self.step, tensors, facts | self.run.identity)
+
+    def check_loss(self) -> None:
+        """Look at the losses since the last epoch; this waits for the device.
+
+        Raises:
+            CheckpointError: One was not finite.
+        """
+        loss = self.sums["loss"].item() if self.sums else 0.0
+        if not math.isfinite(loss):
+            raise CheckpointError(
+                f"the loss became {loss} at or shortly before step {self.step}; the last good "
+                "checkpoint is kept: lower lr or set grad_clip, with another --out"
+            )
 
     def restore(self, saved: state.Saved) -> int:
         """Go back to a checkpoint; return how long the log was.
@@ -202,7 +225,7 @@ class Trainer:
         Raises:
             CheckpointError: It belongs to another run.
         """
-        for key, value in self.run.identity().items():
+        for key, value in self.run.identity.items():
             if saved.facts[key] != value:
                 differs = key
                 if isinstance(value, dict):
@@ -268,14 +291,10 @@ def fit(run: Run) -> bool:
 
 def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
     run = trainer.run
+    trainer.check_loss()
     means = {k: v.item() / run.steps_per_epoch for k, v in trainer.sums.items()}
     trainer.sums = {}
-    if not math.isfinite(means["loss"]):
-        raise CheckpointError(
-            f"the loss became {means['loss']} in the epoch before step {trainer.step}; the last "
-            "checkpoint before it is kept: lower lr or set grad_clip, with another --out"
-        )
-    line = {
+    line: dict[str, Any] = {
         "epoch": trainer.step // run.steps_per_epoch,
         "step": trainer.step,
         "lr": trainer.learning_rate(),
@@ -303,7 +322,7 @@ def _finish(trainer: Trainer) -> None:
         for component in model.COMPONENTS:
             data = model.serialize(component, getattr(torch, recipe.dtype))
             (folder / f"{component}.safetensors").write_bytes(data)
-    record = run.identity() | {
+    record = run.identity | {
         "config": config_dict(model.config),
         "steps": run.total_steps,
         "examples": len(run.train),
@@ -318,6 +337,12 @@ def _finish(trainer: Trainer) -> None:
     with atomic_file(run.out / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
     print(f"finished: {run.out}")
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """Return the record of a finished run."""
+    record: dict[str, Any] = json.loads((out / RECORD).read_text())
+    return record
 
 
 def _hardware(device: torch.device) -> str:
@@ -348,7 +373,8 @@ def parse_duration(text: str) -> float:
 
 @click.command()
 @click.argument("name")
-@data_options
+@data_option
+@images_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
@@ -405,8 +431,6 @@ def load_training_data(
         raise click.UsageError(f"--images: {info.name} is a model of points")
     data = DATASETS[info.dataset]
     return load_folder(images, recipe.train_on, data), load_folder(images, "validation", data)
-
-
 
 
 if __name__ == "__main__":

@@ -8,7 +8,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CLASSES", "model_class"]
 
-CLASSES = {"VAE2D": "lvmzoo.models.vae2d", "VAE": "lvmzoo.models.vae"}
+CLASSES = {
+    "VAE2D": "lvmzoo.models.vae2d",
+    "VAE": "lvmzoo.models.vae",
+    "VLAE": "lvmzoo.models.vlae",
+}
 
 
 def model_class(name: str) -> "type[ZooModel]":

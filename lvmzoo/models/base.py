@@ -1,6 +1,7 @@
 """What all models share: a config, a place on a device, folders and the Hub."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -92,6 +93,13 @@ class ZooModel(
 
     config: Any
     origin: Origin | None = None
+
+    # What every family offers; each documents its own.
+    encode: Callable[..., Tensor]
+    decode: Callable[..., Tensor]
+    reconstruct: Callable[..., Tensor]
+    interpolate: Callable[..., Tensor]
+    sample: Callable[..., Tensor]
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -217,10 +225,11 @@ class ZooModel(
 
     def _check_images(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
         """Refuse what is no batch of images in [0, 1]; return it in the model's dtype."""
-        check_tensor(x, (None, *self.config.image_shape), what, self.device, values=values)
+        shape = (None, *self.config.image_shape)
+        images = check_tensor(x, shape, what, self.device, values=values)
         if values:
-            check_unit_range(x, what)
-        return x.to(self.dtype)
+            check_unit_range(images, what)
+        return images.to(self.dtype)
 
     def _randn(self, *shape: int, generator: torch.Generator | None) -> Tensor:
         """Draw N(0, I) on the generator's device, then move it to the model's."""

@@ -57,8 +57,7 @@ class VAE2D(VariationalModel):
         self.decoder = _mlp(config.latent_dim, config.hidden, 2 * 2)
 
     def _check_data(self, x: Any, what: str = "points", *, values: bool = True) -> Tensor:
-        check_tensor(x, (None, 2), what, self.device, values=values)
-        return x.to(self.dtype)
+        return check_tensor(x, (None, 2), what, self.device, values=values).to(self.dtype)
 
     def _scale(self, x: Tensor) -> Tensor:
         return x

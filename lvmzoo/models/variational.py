@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 from lvmzoo.checks import check_count, check_positive, check_tensor
 from lvmzoo.models.base import ZooModel
@@ -101,7 +101,7 @@ class VariationalModel(ZooModel):
         kl = self._kl(z, mean, log_std).mean()
         return VariationalOutput(kl - reconstruction, reconstruction, kl)
 
-    def posterior(self, x: Tensor) -> Independent:
+    def posterior(self, x: Tensor) -> Distribution:
         """Return q(z|x), a diagonal Gaussian with batch shape (N,) and event shape (latent_dim,).
 
         Arguments:
@@ -155,7 +155,8 @@ class VariationalModel(ZooModel):
         z_a, z_b = self.encode(x_a), self.encode(x_b)
         weights = torch.linspace(0, 1, steps, dtype=z_a.dtype, device=z_a.device)[:, None]
         z = torch.lerp(z_a[:, None], z_b[:, None], weights)
-        return self.decode(z.flatten(0, 1)).unflatten(0, (len(x_a), steps))
+        x = self.decode(z.flatten(0, 1))
+        return x.reshape(len(x_a), steps, *x.shape[1:])
 
     @torch.no_grad()
     def sample(
@@ -237,5 +238,5 @@ class VariationalModel(ZooModel):
         return self._prior_log_prob(self._check_latents(z))
 
     def _check_latents(self, z: Any) -> Tensor:
-        check_tensor(z, (None, self.config.latent_dim), "latents", self.device)
-        return z.to(self.dtype)
+        shape = (None, self.config.latent_dim)
+        return check_tensor(z, shape, "latents", self.device).to(self.dtype)

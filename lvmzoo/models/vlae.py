@@ -1,0 +1,71 @@
+"""The convolutional VAE with a learned prior."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lvmzoo.models.base import require_range
+from lvmzoo.models.vae import VAE, VAEConfig
+from lvmzoo.models.variational import gaussian_log_prob
+from lvmzoo.priors.made import MADE
+
+__all__ = ["VLAE", "VLAEConfig"]
+
+
+@dataclass(frozen=True)
+class VLAEConfig(VAEConfig):
+    """Config of `VLAE`: that of `VAE` and the prior's.
+
+    Arguments:
+        hidden: Widths of the prior's two hidden layers.
+    """
+
+    hidden: tuple[int, ...] = (512, 512)
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be made of."""
+        super().__post_init__()
+        require_range(self, hidden=(1, 4096))
+        if len(self.hidden) != 2:
+            raise ValueError(f"hidden must have two numbers, not {len(self.hidden)}")
+
+
+class VLAE(VAE):
+    """VAE for images whose prior is an autoregressive flow, learned with the rest.
+
+    Encoder and decoder are those of `VAE`. The KL has no closed form: it is estimated by
+    log q(z|x) - log p(z) at the posterior draws. A fresh model's prior is N(0, I).
+
+    References:
+        Variational Lossy Autoencoder (Chen et al. 2016), https://arxiv.org/abs/1611.02731
+
+    Arguments:
+        config: Sizes and classes; see `VLAEConfig`.
+
+    Example:
+        >>> model = VLAE(VLAEConfig(in_channels=1))
+        >>> x = torch.rand(4, 1, 32, 32)
+        >>> model.elbo(x).kl.shape, model.sample(2).shape
+        (torch.Size([4]), torch.Size([2, 1, 32, 32]))
+    """
+
+    Config = VLAEConfig
+    config: VLAEConfig
+
+    def __init__(self, config: VLAEConfig) -> None:
+        super().__init__(config)
+        self.prior = MADE(config.latent_dim, config.hidden)
+
+    # The prior is cheap and densities need all the digits of float32: no autocast here.
+
+    def _prior_log_prob(self, z: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            return self.prior.log_prob(z)
+
+    def _prior_transform(self, noise: Tensor) -> Tensor:
+        with torch.autocast(noise.device.type, enabled=False):
+            return self.prior.inverse(noise)
+
+    def _kl(self, z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+        return gaussian_log_prob(z, mean, log_std) - self._prior_log_prob(z)

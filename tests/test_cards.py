@@ -1,0 +1,76 @@
+import hashlib
+
+import pytest
+from huggingface_hub import ModelCard
+
+from lvmzoo import list_models, model_info, registry
+from training import cards
+from training.recipe import card_notes, read_recipe
+
+PRETRAINED = list_models(pretrained=True)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_card_is_what_its_record_gives(name):
+    text = (cards.CARDS / f"{name}.md").read_text()
+    assert text == cards.render(model_info(name), cards.read_record(name))
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_card_has_valid_metadata_with_the_measured_figures(name):
+    card = ModelCard.load(cards.CARDS / f"{name}.md", ignore_metadata_errors=False)
+    measured = cards.read_record(name)["test"]["metrics"]
+    results = {r.metric_type: r.metric_value for r in card.data.eval_results}
+    assert results == pytest.approx(measured, abs=1e-6)
+    assert card.data.license == "mit"
+    assert card.data.model_name == name
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_index_record_and_file_agree(name):
+    info, record = model_info(name), cards.read_record(name)
+    for component, file in info.files.items():
+        data = (registry.WEIGHTS / file.name).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == file.sha256
+        assert record["test"]["weights"][component] == file.sha256
+        assert record["validation"]["weights"][component] == file.sha256
+        assert len(data) == file.size <= 16 * 2**20
+    assert info.metrics == pytest.approx(record["test"]["metrics"], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_recipe_is_the_one_that_made_the_weights(name):
+    recipe = read_recipe(name)
+    recorded = cards.read_record(name)["run"]["recipe"]
+    assert vars(recipe) == recorded
+    text = (cards.CARDS / f"{name}.md").read_text()
+    assert ("short of full length" in text) == (card_notes(name).full_length > recipe.epochs)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_every_picture_of_a_card_is_there(name):
+    text = (cards.CARDS / f"{name}.md").read_text()
+    pictures = [line.split("(")[1].rstrip(")") for line in text.splitlines() if "![" in line]
+    assert pictures
+    assert all((cards.CARDS / picture).exists() for picture in pictures)
+
+
+@pytest.mark.parametrize("name", [n for n in PRETRAINED if n.startswith("vae_")])
+def test_the_recipe_beats_the_plain_one_on_validation(name):
+    record = cards.read_record(name)
+    ours = record["validation"]["metrics"]["elbo"]
+    assert ours > record["baseline"]["validation"]["metrics"]["elbo"]
+
+
+def test_all_weights_together_stay_small():
+    sizes = [path.stat().st_size for path in registry.WEIGHTS.glob("*.safetensors")]
+    assert sum(sizes) <= 80 * 2**20
+
+
+def test_no_weights_lie_about_that_the_index_does_not_name():
+    named = {file.name for name in PRETRAINED for file in model_info(name).files.values()}
+    assert {path.name for path in registry.WEIGHTS.glob("*.safetensors")} == named
+
+
+def test_the_readme_has_the_current_table():
+    assert cards.table() in (cards.ROOT / "README.md").read_text()

@@ -1,0 +1,222 @@
+"""Tests of the MADE flow, against autograd, zuko, quadrature and the naive inverse."""
+
+import math
+
+import pytest
+import torch
+import zuko
+from torch import Tensor, nn
+from torch.distributions import AffineTransform, Normal
+
+from lvmzoo.nn.masked import MaskedLinear
+from lvmzoo.priors.made import MADE
+
+# The last but one is narrower than D - 1, so that some degrees have no unit; the last has D = 1.
+SIZES = [(2, (8, 8)), (5, (12, 16)), (16, (64, 48)), (7, (5, 3)), (1, (4, 4))]
+sizes = pytest.mark.parametrize(("dim", "hidden"), SIZES)
+
+
+def random_made(dim: int, hidden: tuple[int, ...], dtype: torch.dtype = torch.float64) -> MADE:
+    """A MADE far from the identity: a fresh one has a zero last layer."""
+    torch.manual_seed(dim)
+    made = MADE(dim, hidden).to(dtype)
+    for parameter in made.parameters():
+        parameter.data.add_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
+    return made
+
+
+def draw(*shape: int, scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def masked_layers(made: MADE) -> list[MaskedLinear]:
+    return [layer for layer in made.net if isinstance(layer, MaskedLinear)]
+
+
+@torch.no_grad()
+def naive_inverse(made: MADE, eps: Tensor) -> Tensor:
+    """D full passes, of which pass i makes the first i elements right."""
+    z = torch.zeros_like(eps)
+    for _ in range(made.dim):
+        image, log_sigma = made(z)
+        mu = image - z * log_sigma.exp()
+        z = (eps - mu) * (-log_sigma).exp()
+    return z
+
+
+@sizes
+def test_jacobian(dim, hidden):
+    made = random_made(dim, hidden)
+    for z in draw(3, dim):
+        jacobian = torch.autograd.functional.jacobian(lambda z: made(z[None])[0][0], z)
+        eps, log_sigma = made(z[None])
+        assert (jacobian.triu(1) == 0).all()
+        torch.testing.assert_close(jacobian.diag(), log_sigma[0].exp())
+        log_det = torch.linalg.slogdet(jacobian).logabsdet
+        torch.testing.assert_close(log_det, log_sigma.sum())
+        expected = Normal(0, 1).log_prob(eps).sum() + log_det
+        torch.testing.assert_close(made.log_prob(z[None])[0], expected)
+
+
+def test_every_element_depends_on_all_before():
+    made = random_made(16, (64, 48))
+    jacobian = torch.autograd.functional.jacobian(lambda z: made(z[None])[1][0], draw(16))
+    assert torch.equal(jacobian != 0, torch.ones(16, 16).tril(-1).bool())
+
+
+def zuko_twin(made: MADE, hidden: tuple[int, ...]) -> zuko.distributions.NormalizingFlow:
+    """zuko's flow with the same weights: its units are ordered otherwise."""
+
+    def univariate(mu: Tensor, s: Tensor) -> AffineTransform:
+        return AffineTransform(mu, (5 * torch.tanh(s / 5)).exp())
+
+    flow = zuko.flows.MaskedAutoregressiveTransform(
+        made.dim, univariate=univariate, hidden_features=hidden, activation=nn.SiLU
+    ).double()
+    theirs = [layer for layer in flow.hyper if isinstance(layer, zuko.nn.MaskedLinear)]
+    seen = torch.arange(made.dim)  # our order of the units below
+    for layer, twin in zip(masked_layers(made), theirs, strict=True):
+        if layer.out_features == 2 * made.dim:
+            units = torch.arange(2 * made.dim).view(made.dim, 2).T.flatten()  # mu, s, mu, s, ...
+        else:  # there unit k has degree 1 + k mod (D - 1), here degrees ascend
+            units = (torch.arange(layer.out_features) % (made.dim - 1)).argsort(stable=True)
+        assert torch.equal(twin.mask[units][:, seen], layer.mask)
+        twin.weight.data[units[:, None], seen] = layer.weight.data
+        twin.bias.data[units] = layer.bias.data
+        seen = units
+    base = zuko.distributions.DiagNormal(*torch.tensor([[0.0], [1.0]]).double().expand(2, made.dim))
+    return zuko.distributions.NormalizingFlow(flow(), base)
+
+
+@pytest.mark.parametrize(("dim", "hidden"), [(2, (8, 8)), (5, (12, 16)), (16, (60, 45))])
+def test_log_prob_is_that_of_zuko(dim, hidden):
+    made = random_made(dim, hidden)
+    z = draw(64, dim, scale=2)
+    log_prob = made.log_prob(z)
+    assert (log_prob - Normal(0, 1).log_prob(z).sum(1)).abs().max() > 1
+    torch.testing.assert_close(log_prob, zuko_twin(made, hidden).log_prob(z))
+
+
+@sizes
+def test_inverse_undoes_forward(dim, hidden):
+    for made in (MADE(dim, hidden).double(), random_made(dim, hidden)):
+        z = draw(100, dim, scale=2)
+        assert (made.inverse(made(z)[0]) - z).abs().max() < 1e-9
+
+
+@sizes
+def test_inverse_is_the_naive_one(dim, hidden):
+    made = random_made(dim, hidden)
+    eps = draw(100, dim)
+    z = made.inverse(eps)
+    assert (z - eps).abs().max() > 0.1
+    torch.testing.assert_close(z, naive_inverse(made, eps), rtol=1e-12, atol=1e-12)
+
+
+def test_default_has_two_layers_of_512():
+    made = MADE(16)
+    assert [layer.weight.shape for layer in masked_layers(made)] == [
+        (512, 16),
+        (512, 512),
+        (32, 512),
+    ]
+
+
+def test_fresh_made_is_standard_normal():
+    made = MADE(5, (12, 16)).double()
+    z = draw(20, 5)
+    assert torch.equal(made(z)[0], z)
+    assert torch.equal(made.inverse(z), z)
+    torch.testing.assert_close(made.log_prob(z), Normal(0, 1).log_prob(z).sum(1))
+
+
+def test_masks_are_constants():
+    made = MADE(5, (12, 16))
+    assert set(made.state_dict()) == {name for name, _ in made.named_parameters()}
+    with torch.device("meta"):
+        empty = MADE(5, (12, 16))
+    for layer, twin in zip(masked_layers(made), masked_layers(empty), strict=True):
+        assert twin.weight.is_meta
+        assert torch.equal(layer.mask, twin.mask)
+    empty.load_state_dict(made.state_dict(), assign=True)
+    z = torch.randn(4, 5)
+    assert torch.equal(empty.log_prob(z), made.log_prob(z))
+
+
+@pytest.mark.parametrize(("dim", "hidden"), SIZES[:3])
+def test_gradients_reach_every_unmasked_weight(dim, hidden):
+    made = random_made(dim, hidden)
+    made.log_prob(draw(32, dim)).mean().backward()
+    for layer in masked_layers(made):
+        assert torch.equal(layer.weight.grad != 0, layer.mask)
+        assert (layer.bias.grad != 0).all()
+
+
+def test_training_starts_from_zero_and_leaves_masked_weights_there():
+    torch.manual_seed(0)
+    made = MADE(5, (12, 16)).double()
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (-made.log_prob(1 + 2 * draw(32, 5)).mean()).backward()
+        optimizer.step()
+    for layer in masked_layers(made):
+        assert torch.equal(layer.weight.grad != 0, layer.mask)
+        assert torch.equal(layer.weight != 0, layer.mask)
+
+
+@pytest.fixture(scope="module")
+def banana() -> tuple[MADE, Tensor]:
+    """A MADE trained on z = (a, a^2 + b / 4), a and b from N(0, I), and fresh points."""
+    torch.manual_seed(0)
+    made = MADE(2, (32, 32)).double()
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.01)
+    points = draw(6000, 2)
+    points[:, 1] = points[:, 0] ** 2 + points[:, 1] / 4
+    for step in range(200):
+        batch = points[256 * (step % 20) :][:256]
+        optimizer.zero_grad()
+        (-made.log_prob(batch).mean()).backward()
+        optimizer.step()
+    return made, points[5120:]
+
+
+@torch.no_grad()
+def test_density_integrates_to_one(banana):
+    made, _ = banana
+    x, y = torch.linspace(-8, 8, 241).double(), torch.linspace(-12, 24, 541).double()
+    density = made.log_prob(torch.cartesian_prod(x, y)).exp().view(len(x), len(y))
+    assert torch.trapezoid(torch.trapezoid(density, y), x).item() == pytest.approx(1, abs=1e-3)
+
+
+@torch.no_grad()
+def test_density_learns_the_truth(banana):
+    made, points = banana
+    a, b = points[:, 0], 4 * (points[:, 1] - points[:, 0] ** 2)
+    truth = Normal(0, 1).log_prob(a) + Normal(0, 1).log_prob(b) + math.log(4)
+    gap = truth - made.log_prob(points)
+    error = gap.std() / len(points) ** 0.5
+    assert -3 * error < gap.mean() < 0.3
+
+
+@torch.no_grad()
+def test_samples_follow_the_density(banana):
+    made, _ = banana
+    z = made.inverse(draw(20_000, 2))
+    # E_p[q(z) / p(z)] = 1 for any density q whose mass lies where p has mass.
+    q = Normal(0, 0.5).log_prob(z[:, 0]) + Normal(0, 0.25).log_prob(z[:, 1] - z[:, 0] ** 2)
+    weights = (q - made.log_prob(z)).exp()
+    assert abs(weights.mean() - 1) < 4 * weights.std() / len(z) ** 0.5
+
+
+@torch.no_grad()
+def test_far_from_the_data_all_stays_finite():
+    made = random_made(16, (64, 48), torch.float32)
+    for parameter in made.parameters():
+        parameter.mul_(2)
+    far = draw(100, 16, scale=1e3).float()
+    log_sigma = made(far)[1]
+    assert log_sigma.abs().max() <= 5
+    assert torch.isfinite(made.log_prob(far)).all()
+    assert torch.isfinite(made.inverse(draw(100, 16, scale=10).float())).all()

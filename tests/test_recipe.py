@@ -1,0 +1,42 @@
+import pytest
+
+from lvmzoo import CheckpointError, list_models
+from training.recipe import card_notes, has_baseline, read_recipe
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_entry_has_a_valid_recipe(name):
+    recipe = read_recipe(name)
+    notes = card_notes(name)
+    assert notes.full_length == 0 or notes.full_length > recipe.epochs
+    assert notes.compare_with in ("", *list_models())
+    if has_baseline(name):
+        plain = read_recipe(name, baseline=True)
+        assert plain.epochs == recipe.epochs
+        assert (plain.lr, plain.schedule, plain.ema_decay) == (1e-3, "constant", 0.0)
+
+
+def test_settings_change_one_run():
+    recipe = read_recipe("vae_cifar10", ["epochs=2", "lr=0.1", "schedule=constant"])
+    assert (recipe.epochs, recipe.lr, recipe.schedule) == (2, 0.1, "constant")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epoch=2", "unknown key 'epoch'"),
+        ("epochs=many", "epochs must be int"),
+        ("epochs=0", "epochs must be from 1"),
+        ("lr=-1", "lr must lie"),
+        ("precision=fp8", "precision must be one of float32, bf16"),
+        ("deterministic=1", "deterministic must be bool"),
+    ],
+)
+def test_bad_settings_are_refused(setting, message):
+    with pytest.raises(CheckpointError, match=message):
+        read_recipe("vae_cifar10", [setting])
+
+
+def test_a_setting_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="key=value"):
+        read_recipe("vae_cifar10", ["epochs"])

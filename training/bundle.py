@@ -1,0 +1,85 @@
+"""Put a finished, evaluated run into the package: weights, index, card, README."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lvmzoo import registry
+from lvmzoo.files import atomic_file
+from lvmzoo.registry import ModelInfo
+from training import cards
+
+__all__ = ["bundle"]
+
+
+def bundle(
+    info: ModelInfo, run: Path, baseline: Path | None, comparison: dict[str, Any] | None
+) -> None:
+    """Copy a run's weights into the package, bit for bit, and record what was measured on them.
+
+    Arguments:
+        info: The entry.
+        run: Folder of the run, with its evaluation in `evaluation/`.
+        baseline: Folder of the plain recipe's run, likewise.
+        comparison: Figures beside another entry's, for the card.
+
+    Raises:
+        ValueError: The figures were measured on other bytes than the run's.
+    """
+    record = _record(run)
+    if baseline is not None:
+        plain = _record(baseline)
+        record["baseline"] = {"run": plain["run"], "validation": plain["validation"]}
+    record["test"] = _read(run / "evaluation/metrics.test.json")
+    if comparison is not None:
+        record["comparison"] = comparison
+    files = {}
+    for component, digest in record["test"]["weights"].items():
+        data = (run / f"{component}.safetensors").read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ValueError(f"{run}: its figures were measured on other weights; evaluate again")
+        name = f"{info.name}.safetensors"
+        _write(registry.WEIGHTS / name, data)
+        dtype = record["run"]["recipe"]["dtype"]
+        files[component] = {"name": name, "sha256": digest, "size": len(data), "dtype": dtype}
+    for picture in (run / "evaluation").glob("*.png"):
+        shutil.copyfile(picture, cards.CARDS / picture.name)
+    _write_json(cards.CARDS / f"{info.name}.json", record)
+    index_path = registry.WEIGHTS / "index.json"
+    index = _read(index_path) if index_path.exists() else {}
+    earlier = index.get(info.name, {})
+    index[info.name] = {
+        "files": files,
+        "metrics": {k: float(f"{v:.6g}") for k, v in record["test"]["metrics"].items()},
+        "parameters": record["test"]["parameters"],
+        "repository": earlier.get("repository"),
+        # Other bytes are not what that commit holds.
+        "revision": earlier.get("revision") if earlier.get("files") == files else None,
+    }
+    _write_json(index_path, index)
+    registry._index.cache_clear()
+    cards.write_card(info.name)
+    cards.update_readme()
+
+
+def _record(run: Path) -> dict[str, Any]:
+    return {
+        "run": _read(run / "run.json"),
+        "validation": _read(run / "evaluation/metrics.validation.json"),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text())
+    return value
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    _write(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

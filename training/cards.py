@@ -1,0 +1,281 @@
+"""Model cards and the README's table: what is measured, put into words. Generated, never edited."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from lvmzoo.registry import DATASETS, ModelInfo, list_models, model_info
+from training.data import gaussian_formula
+from training.recipe import card_notes
+
+__all__ = ["CARDS", "read_record", "render", "update_readme", "write_card"]
+
+ROOT = Path(__file__).parents[1]
+CARDS = ROOT / "model_cards"
+START, END = "<!-- table: begin -->", "<!-- table: end -->"
+
+METRICS = {
+    "elbo": ("ELBO", "nats, higher is better"),
+    "reconstruction": ("E_q log p(x\\|z)", "nats, higher is better"),
+    "kl": ("KL(q(z\\|x) ‖ p(z))", "nats"),
+    "log_likelihood": ("importance-weighted bound, 64 samples", "nats, higher is better"),
+    "half_squared_error": ("0.5 ‖x - mu(z)‖², posterior draws", "images in [-1, 1]"),
+    "mse": ("MSE of reconstructions", "images in [0, 1]"),
+    "psnr": ("PSNR of reconstructions", "dB, higher is better"),
+    "gap": ("gap: mean of log p_true(x) - ELBO(x)", "nats, 0 is perfect"),
+    "gap_se": ("standard error of the gap", "nats"),
+}
+PICTURES = {
+    "samples": "Samples",
+    "reconstructions": "Reconstructions: test images, each above its reconstruction",
+    "interpolations": "Interpolations between pairs of test images",
+}
+_BLUR = (
+    "Samples and reconstructions are blurred: a decoder N(mu(z), I) with 16 latents keeps the "
+    "layout and colours of a picture and averages over the rest. The fixed unit variance also "
+    "makes likelihoods comparable only among models of this zoo with the same data; no bits "
+    "per dimension are given, since they would read worse than raw pixels by construction."
+)
+LIMITS = {
+    "VAE2D": "Made to check the method: its data have a known density and no other use.",
+    "VAE": _BLUR,
+    "VLAE": _BLUR,
+}
+
+
+def read_record(name: str) -> dict[str, Any]:
+    """Return what was recorded when an entry was bundled: its run and its figures."""
+    record: dict[str, Any] = json.loads((CARDS / f"{name}.json").read_text())
+    return record
+
+
+def write_card(name: str) -> None:
+    """Write model_cards/NAME.md from the entry's record, files and pictures."""
+    (CARDS / f"{name}.md").write_text(render(model_info(name), read_record(name)))
+
+
+def render(info: ModelInfo, record: dict[str, Any]) -> str:
+    """Return the card of an entry as Markdown with Hugging Face metadata."""
+    sections = [
+        f"---\n{_metadata(info, record).to_yaml()}\n---",
+        f"# {info.name}\n\n{info.summary[0].upper()}{info.summary[1:]}, trained on "
+        f"{DATASETS[info.dataset].title} ({info.paper}). One of the models of lvmzoo.",
+        _usage(info),
+        _figures(record),
+        _baseline(record),
+        _comparison(record),
+        _training(info, record),
+        _data(info, record),
+        f"## Limits and biases\n\n{LIMITS[info.model_class]}{_bias(info)}",
+        _pictures(info),
+        _licence(info),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _metadata(info: ModelInfo, record: dict[str, Any]) -> ModelCardData:
+    data = DATASETS[info.dataset]
+    task = "unconditional-image-generation" if info.image_shape else "other"
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=info.dataset,
+            dataset_name=f"{data.title} ({record['test']['data_source']})",
+            dataset_split="test",
+            metric_type=key,
+            metric_name=METRICS[key][0].replace("\\|", "|"),
+            metric_value=round(value, 6),
+        )
+        for key, value in _ordered(record["test"]["metrics"])
+    ]
+    return ModelCardData(
+        license=info.licence.lower(),
+        library_name="lvmzoo",
+        pipeline_tag=task if info.image_shape else None,
+        tags=["lvmzoo", info.model_class.lower(), "pytorch"],
+        datasets=[info.dataset] if info.image_shape else None,
+        model_name=info.name,
+        eval_results=results,
+    )
+
+
+def _usage(info: ModelInfo) -> str:
+    name = info.name
+    more = ""
+    if info.image_shape:
+        more = (
+            f'x = lvmzoo.load_images(["a.png", "b.png"], "{name}")  # any size and mode\n'
+            "z = model.encode(x)\n"
+            "y = model.decode(z)                        # in [0, 1]\n"
+            "model.elbo(x)                              # nats: elbo, reconstruction, kl\n"
+        )
+    return (
+        "## Use\n\n```python\nimport lvmzoo\n\n"
+        f'model = lvmzoo.create_model("{name}", pretrained=True)\n'
+        f"samples = model.sample(64)\n{more}```\n\n"
+        "The same weights, with every source checked by SHA-256:\n\n```python\n"
+        f'lvmzoo.from_pretrained("{name}")\nlvmzoo.{info.model_class}.from_pretrained("{name}")\n'
+        f'torch.hub.load("<checkout or owner/lvmzoo>", "{name}", source="local", pretrained=True)\n'
+        "```\n\n```\n"
+        f"lvmzoo sample {name} -n 64 --seed 0 -o samples.png\n```"
+    )
+
+
+def _figures(record: dict[str, Any]) -> str:
+    test = record["test"]
+    rows = "\n".join(
+        f"| {METRICS[key][0]} | {value:.4f} | {METRICS[key][1]} |"
+        for key, value in _ordered(test["metrics"])
+    )
+    return (
+        f"## Figures\n\nMeasured on the {test['examples']:,} examples of the test split by "
+        f"`python -m training.evaluate {test['entry']}`, on the file that is shipped.\n\n"
+        f"| figure | test | |\n| --- | ---: | --- |\n{rows}"
+    )
+
+
+def _ordered(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, metrics[key]) for key in METRICS if key in metrics]
+
+
+def _baseline(record: dict[str, Any]) -> str:
+    if "baseline" not in record:
+        return ""
+    ours = record["validation"]["metrics"]
+    plain = record["baseline"]["validation"]["metrics"]
+    rows = "\n".join(
+        f"| {METRICS[key][0]} | {value:.4f} | {plain[key]:.4f} |" for key, value in _ordered(ours)
+    )
+    return (
+        "Beside the plain recipe (Adam, constant learning rate 1e-3, no average of weights, no "
+        f"augmentation) of the same {record['baseline']['run']['recipe']['epochs']} epochs, on "
+        "the validation split, where all choices were made:\n\n"
+        f"| figure | this recipe | plain recipe |\n| --- | ---: | ---: |\n{rows}"
+    )
+
+
+def _comparison(record: dict[str, Any]) -> str:
+    if "comparison" not in record:
+        return ""
+    beside, ours = record["comparison"], record["test"]["metrics"]
+    rows = "\n".join(
+        f"| {METRICS[k][0]} | {ours[k]:.4f} | {v['other']:.4f} "
+        f"| {v['difference']:+.4f} ± {v['standard_error']:.4f} |"
+        for k, v in _ordered(beside["terms"])
+    )
+    return (
+        f"Beside `{beside['entry']}` (same data and seed, {beside['epochs']} epochs), on the same "
+        "test examples, with the paired standard error of the difference:\n\n"
+        f"| figure | this entry | {beside['entry']} | difference |\n"
+        f"| --- | ---: | ---: | ---: |\n{rows}"
+    )
+
+
+def _training(info: ModelInfo, record: dict[str, Any]) -> str:
+    run = record["run"]
+    recipe, epochs, full = run["recipe"], run["recipe"]["epochs"], card_notes(info.name).full_length
+    short = ""
+    if epochs < full:
+        short = (
+            f"\n\n**This checkpoint is short of full length: {epochs} epochs of {full}.** "
+            "Longer training will improve it."
+        )
+    values = ", ".join(f"{key} {value}" for key, value in sorted(recipe.items()))
+    return (
+        f"## Training\n\n{epochs} epochs ({run['steps']:,} steps) over {run['examples']:,} "
+        f"examples in {_time(run)} on {run['hardware']}, "
+        f"seed {recipe['seed']}, torch {run['versions']['torch']}.{short}\n\n"
+        f"```\n{run['command']}\n```\n\nRecipe (`training/recipes/{info.name}.toml`): {values}."
+    )
+
+
+def _data(info: ModelInfo, record: dict[str, Any]) -> str:
+    data = DATASETS[info.dataset]
+    source = record["run"]["data_source"]
+    if info.image_shape is None:
+        return f"## Data\n\n{data.title}, {source}: {gaussian_formula(info.dataset)}."
+    return (
+        f"## Data\n\n{data.title}: {source}. {data.source}; licence: {data.licence}. "
+        f"{_caveat(source)}SHA-256 of the training split: `{record['run']['data'][:16]}…`."
+    )
+
+
+def _caveat(source: str) -> str:
+    if source.startswith("a JPEG copy"):
+        return (
+            "Likelihoods and PSNR are therefore not comparable with the literature to the last "
+            "digit. "
+        )
+    if "original test set" in source:
+        return (
+            "Nothing may be evaluated on SVHN's original test set with these weights: they have "
+            "seen most of the digits used here, which come from it. "
+        )
+    return ""
+
+
+def _bias(info: ModelInfo) -> str:
+    if not info.image_shape:
+        return ""
+    return (
+        " It knows nothing but its small data set, with that set's choice of subjects, places and "
+        "photographers; it is for research and teaching."
+    )
+
+
+def _pictures(info: ModelInfo) -> str:
+    found = [
+        f"{title}:\n\n![{title}]({info.name}_{kind}.png)"
+        for kind, title in PICTURES.items()
+        if (CARDS / f"{info.name}_{kind}.png").exists()
+    ]
+    return "## Pictures\n\n" + "\n\n".join(found) if found else ""
+
+
+def _licence(info: ModelInfo) -> str:
+    files = "\n".join(
+        f"| {file.name} | {file.size:,} | {file.dtype} | `{file.sha256}` |"
+        for file in info.files.values()
+    )
+    return (
+        f"## Files and licence\n\n| file | bytes | dtype | SHA-256 |\n| --- | ---: | --- | --- |\n"
+        f"{files}\n\nCode and weights: {info.licence}. Data: {info.data_licence}."
+    )
+
+
+def _time(run: dict[str, Any]) -> str:
+    seconds = run["seconds"]
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def table() -> str:
+    """Return the README's table of entries."""
+    rows = [
+        "| entry | data | parameters | test ELBO, nats | KL, nats | quality | trained |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- |",
+    ]
+    for name in list_models():
+        info = model_info(name)
+        if not info.pretrained:
+            rows.append(f"| `{name}` | {DATASETS[info.dataset].title} | | | | no weights yet | |")
+            continue
+        run, m = read_record(name)["run"], info.metrics
+        quality = f"PSNR {m['psnr']:.2f} dB" if "psnr" in m else f"gap {m['gap']:.4f} ± "
+        quality += "" if "psnr" in m else f"{m['gap_se']:.4f} nats"
+        rows.append(
+            f"| [`{name}`](model_cards/{name}.md) | {DATASETS[info.dataset].title} "
+            f"| {info.parameters:,} | {m['elbo']:.2f} | {m['kl']:.2f} | {quality} "
+            f"| {run['recipe']['epochs']} epochs, {_time(run)}, "
+            f"{run['hardware']} |"
+        )
+    return "\n".join(rows)
+
+
+def update_readme() -> None:
+    """Put the current table between the markers in the README."""
+    path = ROOT / "README.md"
+    before, rest = path.read_text().split(START)
+    after = rest.split(END)[1]
+    path.write_text(f"{before}{START}\n{table()}\n{END}{after}")
