@@ -78,13 +78,15 @@ def shift_right(x: Tensor) -> Tensor:
     return F.pad(x, (1, -1))
 
 
-def taps(weight: Tensor) -> list[list[Tensor]]:
-    """Return a kernel (outputs, inputs, kh, kw) as kh x kw matrices (inputs, outputs).
+def taps(conv: nn.Conv2d) -> tuple[list[list[Tensor]], Tensor]:
+    """Return a convolution's kernel as kh x kw matrices (inputs, outputs), and its bias.
 
-    They are views that BLAS takes as they are if the kernel lies in memory as channels_last.
+    The matrices are views that BLAS takes as they are if the kernel lies in memory as
+    channels_last. Without a bias the second is empty.
     """
-    weight = weight.detach().contiguous(memory_format=torch.channels_last)
-    return [[tap.t() for tap in row.unbind(2)] for row in weight.unbind(2)]
+    weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
+    bias = weight.new_empty(0) if conv.bias is None else conv.bias.detach()
+    return [[tap.t() for tap in row.unbind(2)] for row in weight.unbind(2)], bias
 
 
 def padded_row(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lvmzoo.priors.sampling import GridSampler, draw_noise, fill_grid
 
-__all__ = ["CodePrior", "PriorOutput"]
+__all__ = ["CodePrior", "PriorOutput", "code_head"]
 
 # Grids drawn at a time: more would not be faster, and the caches grow with it.
 SAMPLE_BLOCK = 256
@@ -116,5 +116,12 @@ class CodePrior(nn.Module):
         return torch.cat(blocks).contiguous()
 
 
+def code_head(channels: int, hidden: int, num_codes: int) -> nn.Sequential:
+    """Return the 1x1 convolutions from a stack to the logits, over the last dimension: (..., C)."""
+    return nn.Sequential(
+        nn.ReLU(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, num_codes)
+    )
+
+
 def _to_channels_last(module: nn.Module, _: object) -> None:
-    module.to(memory_format=torch.channels_last)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

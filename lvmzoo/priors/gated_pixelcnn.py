@@ -1,11 +1,14 @@
 """Gated PixelCNN over a grid of codes, with labels, and a sampler that caches activations."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvmzoo.nn.raster import VerticalConv2d, padded_row, shift_down, shift_right, taps
-from lvmzoo.priors.base import CodePrior
+from lvmzoo.priors.base import CodePrior, code_head
 
 __all__ = ["GatedPixelCNN"]
 
@@ -54,9 +57,7 @@ class GatedPixelCNN(CodePrior):
         # What a label adds to both gates of every layer.
         self.labels = nn.Embedding(num_labels + 1, layers * 2 * 2 * channels)
         nn.init.normal_(self.labels.weight, std=0.02)
-        self.head = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, num_codes, 1)
-        )
+        self.head = code_head(channels, hidden, num_codes)
         self.to(memory_format=torch.channels_last)
 
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -66,7 +67,7 @@ class GatedPixelCNN(CodePrior):
         biases = self.label_biases(labels)[..., None, None]
         for layer, (at_v, at_h) in zip(self.layers, biases, strict=True):
             v, h = layer(v, h, at_v, at_h)
-        logits: Tensor = self.head(h)
+        logits: Tensor = self.head(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return logits
 
     def label_biases(self, labels: Tensor | None) -> Tensor:
@@ -112,20 +113,20 @@ class _Sampler:
     def __init__(self, prior: GatedPixelCNN, n: int, labels: Tensor | None) -> None:
         width, dimension = prior.grid[1], prior.embedding.embedding_dim
         self.embedding = prior.embedding.weight
-        self.taps_above, self.taps_here = taps(prior.above.weight)
-        self.bias = prior.above.bias
+        (self.taps_above, self.taps_here), self.bias = taps(prior.above)
         # The row above, a zero column on each side, and what the row above that adds to it.
         self.row, self.windows = padded_row(self.embedding, width, n, dimension, 1)
         self.above = self.bias.repeat(width * n, 1)
         # What the left neighbour's code gives to the horizontal stack, (K, C), and what none does.
-        ((left,),) = taps(prior.left.weight)
-        self.nothing = prior.left.bias.repeat(n, 1)
-        self.from_left = torch.addmm(prior.left.bias, self.embedding, left)
+        ((left,),), nothing = taps(prior.left)
+        self.nothing = nothing.repeat(n, 1)
+        self.from_left = torch.addmm(nothing, self.embedding, left)
+        layers = cast(Iterable[_GatedLayer], prior.layers)
         self.layers = [
             _LayerSampler(layer, at_v, at_h, width, n)
-            for layer, (at_v, at_h) in zip(prior.layers, prior.label_biases(labels), strict=True)
+            for layer, (at_v, at_h) in zip(layers, prior.label_biases(labels), strict=True)
         ]
-        self.head = [(x.bias, taps(x.weight)[0][0]) for x in (prior.head[1], prior.head[3])]
+        self.head = prior.head
 
     def begin_row(self, above: Tensor | None) -> None:
         """Take in the codes (W, n) of the row above."""
@@ -135,9 +136,9 @@ class _Sampler:
         self.row.copy_(F.embedding(above, self.embedding))
         v = self.above.clone()
         self.above.copy_(self.bias)
-        for window, above, here in zip(self.windows, self.taps_above, self.taps_here, strict=True):
-            v.addmm_(window, here)
-            self.above.addmm_(window, above)
+        for i, window in enumerate(self.windows):
+            v.addmm_(window, self.taps_here[i])
+            self.above.addmm_(window, self.taps_above[i])
         for layer in self.layers:
             v = layer.next_row(v)
 
@@ -146,8 +147,8 @@ class _Sampler:
         h = self.h
         for layer in self.layers:
             h = layer.column(column, h)
-        (bias, weight), (last_bias, last_weight) = self.head
-        return torch.addmm(last_bias, torch.addmm(bias, h.relu(), weight).relu_(), last_weight)
+        logits: Tensor = self.head(h)
+        return logits
 
     def accept(self, column: int, codes: Tensor) -> None:
         """Take in the codes (n,) at this column."""
@@ -161,10 +162,11 @@ class _LayerSampler:
     """One layer's part of `_Sampler`."""
 
     def __init__(self, layer: _GatedLayer, at_v: Tensor, at_h: Tensor, width: int, n: int) -> None:
-        self.taps_above, self.taps_here = taps(layer.vertical.weight)
-        ((self.left, self.itself),) = taps(layer.horizontal.weight)
-        ((self.link,),), ((self.residual,),) = taps(layer.link.weight), taps(layer.residual.weight)
-        self.v_bias, self.h_bias = layer.vertical.bias + at_v, layer.horizontal.bias + at_h
+        (self.taps_above, self.taps_here), v_bias = taps(layer.vertical)
+        ((self.left, self.itself),), h_bias = taps(layer.horizontal)
+        ((self.link,),), _ = taps(layer.link)
+        ((self.residual,),), _ = taps(layer.residual)
+        self.v_bias, self.h_bias = v_bias + at_v, h_bias + at_h
         channels = len(self.residual)
         # As in `_Sampler`, for this layer's input to the vertical stack.
         self.row, self.windows = padded_row(at_v, width, n, channels, 1)
@@ -182,9 +184,9 @@ class _LayerSampler:
         width = len(self.row)
         self.above.unflatten(0, (width, -1)).copy_(self.v_bias)
         self.base.unflatten(0, (width, -1)).copy_(self.h_bias)
-        for window, above, here in zip(self.windows, self.taps_above, self.taps_here, strict=True):
-            gates.addmm_(window, here)
-            self.above.addmm_(window, above)
+        for i, window in enumerate(self.windows):
+            gates.addmm_(window, self.taps_here[i])
+            self.above.addmm_(window, self.taps_above[i])
         self.base.addmm_(gates, self.link)
         return _gate(gates)
 

@@ -1,11 +1,14 @@
 """PixelCNN over a grid of codes, with a sampler that caches activations."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvmzoo.nn.raster import MaskedConv2d, padded_row, taps
-from lvmzoo.priors.base import CodePrior
+from lvmzoo.priors.base import CodePrior, code_head
 
 __all__ = ["PixelCNN"]
 
@@ -47,12 +50,7 @@ class PixelCNN(CodePrior):
         self.embedding = nn.Embedding(num_codes, embedding)
         self.first = MaskedConv2d("A", embedding, 2 * channels, FIRST_KERNEL)
         self.layers = nn.ModuleList(_Block(channels) for _ in range(layers))
-        self.head = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(2 * channels, hidden, 1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, num_codes, 1),
-        )
+        self.head = code_head(2 * channels, hidden, num_codes)
         self.to(memory_format=torch.channels_last)
 
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -60,7 +58,7 @@ class PixelCNN(CodePrior):
         x = self.first(self.embedding(codes).permute(0, 3, 1, 2))
         for layer in self.layers:
             x = layer(x)
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return logits
 
     def _sampler(self, n: int, labels: Tensor | None) -> "_Sampler":
@@ -92,7 +90,7 @@ class _Sampler:
 
     def __init__(self, prior: PixelCNN, n: int) -> None:
         _, width = prior.grid
-        kernel = taps(prior.first.weight)
+        kernel, self.bias = taps(prior.first)
         above, left = len(kernel) - 1, len(kernel[0]) // 2
         # The first convolution sees nothing but codes: what a code adds at each tap is tabled,
         # (taps (K + 1), 2 C), with zeros for the code K, which stands outside the grid.
@@ -100,7 +98,6 @@ class _Sampler:
         tables = [[embedding @ tap for tap in row] for row in kernel[:-1]]
         self.table = torch.cat([table for row in tables for table in row])
         self.from_left = [embedding @ tap for tap in kernel[-1][:left][::-1]]
-        self.bias = prior.first.bias
         size = (above, width + 2 * left, n)
         self.codes = torch.full(size, prior.num_codes, device=self.bias.device)
         self.inside = slice(left, left + width)
@@ -108,8 +105,10 @@ class _Sampler:
         self.offsets = (offsets * (prior.num_codes + 1)).view(above, -1)
         self.base = self.bias.repeat(width * n, 1)
         self.columns = self.base.split(n)
-        self.layers = [_BlockSampler(layer, width, n) for layer in prior.layers]
-        self.head = [(x.bias, taps(x.weight)[0][0]) for x in (prior.head[1], prior.head[3])]
+        self.layers = [
+            _BlockSampler(layer, width, n) for layer in cast(Iterable[_Block], prior.layers)
+        ]
+        self.head = prior.head
 
     def begin_row(self, above: Tensor | None) -> None:
         """Take in the codes (W, n) of the row above."""
@@ -128,8 +127,8 @@ class _Sampler:
         x = self.columns[column]
         for layer in self.layers:
             x = layer.column(column, x)
-        (bias, weight), (last_bias, last_weight) = self.head
-        return torch.addmm(last_bias, torch.addmm(bias, x.relu(), weight).relu_(), last_weight)
+        logits: Tensor = self.head(x)
+        return logits
 
     def accept(self, column: int, codes: Tensor) -> None:
         """Take in the codes (n,) at this column."""
@@ -143,10 +142,9 @@ class _BlockSampler:
     """One residual block's part of `_Sampler`."""
 
     def __init__(self, block: _Block, width: int, n: int) -> None:
-        ((self.narrow,),), ((self.widen,),) = taps(block.narrow.weight), taps(block.widen.weight)
-        self.narrow_bias = block.narrow.bias
-        self.taps_above, (self.left, self.itself, _) = taps(block.masked.weight)
-        self.bias = block.masked.bias
+        ((self.narrow,),), self.narrow_bias = taps(block.narrow)
+        (self.taps_above, (self.left, self.itself, _)), self.bias = taps(block.masked)
+        ((self.widen,),), _ = taps(block.widen)
         channels = len(self.itself)
         # The masked convolution's input in the current row, and in the row above when it begins.
         self.row, self.windows = padded_row(self.bias, width, n, channels, 1)
