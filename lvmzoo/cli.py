@@ -4,6 +4,7 @@ Exit status: 2 for what the command line itself shows to be wrong, 1 for what fa
 """
 
 import dataclasses
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -293,8 +294,10 @@ def _write(x: "Tensor", output: Path, columns: int | None = None) -> None:
         return save_scatter({f"{len(x)} samples": x}, output)
     import numpy as np
 
-    with atomic_file(output) as temporary, temporary.open("wb") as file:
-        np.save(file, x.numpy())
+    buffer = io.BytesIO()  # np.save into a file does not notice a full disk
+    np.save(buffer, x.numpy())
+    with atomic_file(output) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 def _decoder_hash(model: "ZooModel") -> str:
