@@ -29,7 +29,6 @@ __all__ = [
     "fill",
     "read_component",
     "read_config",
-    "read_metadata",
     "serialize",
     "submodule",
 ]
@@ -73,8 +72,8 @@ def read_component(path: Path, *, sha256: str | None = None, size: int | None = 
     Raises:
         CheckpointError: The file is absent, unreadable, altered, or not safetensors of this zoo.
     """
-    data = _read(path)
     mend = "download or install it again" if sha256 else "save or download it again"
+    data = _read(path, mend)
     if not data:
         raise CheckpointError(f"{path} is empty; {mend}")
     if size is not None and len(data) != size:
@@ -91,11 +90,6 @@ def read_component(path: Path, *, sha256: str | None = None, size: int | None = 
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a valid safetensors file ({error}); {mend}") from None
     return Component(tensors, metadata, digest, path)
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata of a safetensors file of this zoo."""
-    return _metadata(_read(path), path, "write it again")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -199,13 +193,13 @@ def _compare(expected: Mapping[str, Tensor], component: Component) -> None:
             raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinite values")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, mend: str) -> bytes:
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; expected a safetensors file")
+        raise CheckpointError(f"{path} is a folder, not a safetensors file; {mend}")
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise CheckpointError(f"weights file {path} is missing") from None
+        raise CheckpointError(f"{path} is missing; {mend}") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
 

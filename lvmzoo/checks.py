@@ -42,11 +42,10 @@ def check_tensor(
     if not x.is_floating_point():
         hint = "; divide uint8 images by 255" if x.dtype == torch.uint8 else "; call .float()"
         raise TypeError(f"{what} must be floating point, not {x.dtype}{hint}")
-    if x.ndim != len(shape):
-        hint = "; add a batch dimension with x[None]" if x.ndim == len(shape) - 1 else ""
+    fits = (want in (None, got) for got, want in zip(x.shape, shape, strict=False))
+    if x.ndim != len(shape) or not all(fits):
+        hint = _shape_hint(x, shape)
         raise ValueError(f"{what} must have shape {expected}, not {tuple(x.shape)}{hint}")
-    if any(want is not None and got != want for got, want in zip(x.shape, shape, strict=True)):
-        raise ValueError(f"{what} must have shape {expected}, not {tuple(x.shape)}")
     if not len(x):
         raise ValueError(f"{what} is empty; expected shape {expected} with N at least 1")
     _check_device(x, what, device)
@@ -171,6 +170,16 @@ def _check_indices(x: Tensor, what: str, count: int) -> Tensor:
     if low < 0 or high >= count:
         raise ValueError(f"{what} must be from 0 to {count - 1}, not {low if low < 0 else high}")
     return x
+
+
+def _shape_hint(x: Tensor, shape: tuple[int | None, ...]) -> str:
+    if x.ndim == len(shape) - 1:
+        return "; add a batch dimension with x[None]"
+    if len(shape) != 4:
+        return ""
+    if x.ndim == 4 and x.shape[3] == shape[1] != x.shape[1]:
+        return "; put the channels first with x.permute(0, 3, 1, 2)"
+    return "; lvmzoo.load_images reads any picture in this shape"
 
 
 def _kind(x: Any) -> str:

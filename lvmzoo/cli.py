@@ -1,30 +1,54 @@
-"""The command `lvmzoo`: parse, call the public API, print. Imports torch only to run a model."""
+"""The command `lvmzoo`: parse, call the public API, print. Imports torch only to run a model.
+
+Exit status: 2 for what the command line itself shows to be wrong, 1 for what fails while running.
+"""
 
 import dataclasses
-import functools
+import io
 import json
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lvmzoo._version import __version__
+from lvmzoo.console import Group, Job, output, progress, runs_model
 from lvmzoo.files import atomic_file, atomic_folder, check_target
-from lvmzoo.registry import ModelInfo, UnknownModelError, list_models, model_info
+from lvmzoo.registry import UnknownModelError, list_models, model_info
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lvmzoo.models.base import ZooModel
 
-F = TypeVar("F", bound=Callable[..., Any])
 MAX_PICTURES = 10_000
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _picture(path: Path) -> None:
+    from lvmzoo.images import picture_format
+
+    picture_format(path)
+    check_target(path)
+
+
+def _picture_or_numbers(path: Path) -> None:
+    check_target(path) if path.suffix == ".npy" else _picture(path)
+
+
+def _new_folder(path: Path) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} exists already; give a new folder")
+    if not path.is_dir():
+        check_target(path)
+
+
+_file = click.Path(exists=True, path_type=Path)
+_images = click.argument("images", nargs=-1, required=True, type=_file)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Sample, encode, decode and score with the models of the zoo.
@@ -33,55 +57,16 @@ def main() -> None:
     """
 
 
-def _failing_cleanly(command: F) -> F:
-    """One line for every expected failure: exit status 2 for a wrong argument, else 1."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        def show(message: Any, *rest: Any, **options: Any) -> None:
-            click.echo(f"note: {message}", err=True)
-
-        with warnings.catch_warnings():
-            warnings.showwarning = show
-            warnings.simplefilter("always", UserWarning)
-            try:
-                return command(*args, **kwargs)
-            except UnknownModelError as error:
-                raise click.UsageError(str(error)) from None
-            except (ValueError, TypeError, RuntimeError, OSError, MemoryError) as error:
-                message = str(error).strip() or type(error).__name__
-                raise click.ClickException(message.splitlines()[0]) from None
-
-    return run  # type: ignore[return-value]
-
-
-def _model_options(command: F) -> F:
-    command = click.option("--device", default="auto", help="cpu, cuda, cuda:1, …")(command)
-    return click.option(
-        "--batch-size", type=click.IntRange(1, 65536), default=256, show_default=True
-    )(command)
-
-
-def _output(what: str) -> Callable[[F], F]:
-    return click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help=what)
-
-
-_images = click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 @main.command("list")
 @click.argument("pattern", default="*")
 @click.option("--pretrained", is_flag=True, help="Only entries that have weights.")
 @_json
-@_failing_cleanly
 def list_command(pattern: str, pretrained: bool, as_json: bool) -> None:
     """List the entries whose name matches PATTERN."""
     infos = [model_info(name) for name in list_models(pattern, pretrained=pretrained)]
     if as_json:
-        click.echo(json.dumps([_plain(info) for info in infos], indent=2))
-        return
-    rows = [("entry", "class", "data", "parameters", "MiB", "")]
+        return click.echo(json.dumps([_facts(info.name) for info in infos], indent=2))
+    rows = [("entry", "class", "data", "parameters", "MiB", "summary")]
     for info in infos:
         size = sum(file.size for file in info.files.values()) / 2**20
         count = f"{info.parameters:,}" if info.parameters else "-"
@@ -97,173 +82,129 @@ def list_command(pattern: str, pretrained: bool, as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @_json
-@_failing_cleanly
 def info(name: str, as_json: bool) -> None:
-    """Show the facts about the entry NAME."""
-    facts = _plain(model_info(name))
+    """Show the facts about the model NAME."""
+    facts = _facts(name)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
+        return click.echo(json.dumps(facts, indent=2))
     for key, value in facts.items():
-        if isinstance(value, dict):
-            click.echo(f"{key}:" if value else f"{key}: -")
+        if isinstance(value, dict) and value:
+            click.echo(f"{key}:")
             for inner, item in value.items():
-                text = (
-                    ", ".join(f"{k} {v}" for k, v in item.items()) if type(item) is dict else item
-                )
-                click.echo(f"  {inner}: {text}")
+                click.echo(f"  {inner}: {_text(item)}")
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else value
-            click.echo(f"{key}: {'-' if text in (None, '') else text}")
+            click.echo(f"{key}: {_text(value)}")
 
 
 @main.command()
-@click.argument("name")
+@runs_model
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True)
-@click.option("--seed", type=int, help="For the same samples again.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="For the same samples again.")
 @click.option("--label", help="Class, as an index or a name.")
-@click.option("--temperature", type=float, default=1.0, show_default=True)
+@click.option(
+    "--temperature", type=click.FloatRange(0, 1000, min_open=True), default=1.0, show_default=True
+)
 @click.option("--decoder-noise", is_flag=True, help="Draw from p(x|z), not its mean.")
-@_output("A picture; for points also .npy.")
-@_model_options
-@_failing_cleanly
+@output("A picture; or .npy, which holds the numbers.", _picture_or_numbers)
 def sample(
-    name: str,
-    count: int,
-    seed: int | None,
-    label: str | None,
-    temperature: float,
-    decoder_noise: bool,
-    output: Path,
-    device: str,
-    batch_size: int,
+    job: Job, count: int, seed: int | None, label: str | None, output: Path, **options: Any
 ) -> None:
     """Draw new images (or points) from the model NAME."""
-    _check_picture(output, count, points=output.suffix == ".npy")
-    model = _load(name, device)
-    options: dict[str, Any] = {"temperature": temperature, "decoder_noise": decoder_noise}
+    model = job.load(points=True)
+    if hasattr(model.config, "image_shape"):
+        _check_grid(count)
     if label is not None:
         options["labels"] = _label(label, model)
     import torch
 
-    options["generator"] = torch.Generator()
-    if seed is None:
-        options["generator"].seed()
-    else:
-        options["generator"].manual_seed(seed)
-    sizes = [min(batch_size, count - i) for i in range(0, count, batch_size)]
-    x = torch.cat([model.sample(size, **options).cpu() for size in _progress(sizes)])
-    _write(x, output)
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    sizes = [min(job.batch_size, count - i) for i in range(0, count, job.batch_size)]
+    parts = [model.sample(n, generator=generator, **options).cpu() for n in progress(sizes)]
+    _write(torch.cat(parts), output)
 
 
 @main.command()
-@click.argument("name")
+@runs_model
 @_images
-@_output("A grid: originals, each above its reconstruction.")
-@_model_options
-@_failing_cleanly
-def reconstruct(
-    name: str, images: tuple[Path, ...], output: Path, device: str, batch_size: int
-) -> None:
+@output("A grid: originals, each above its reconstruction.", _picture)
+def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
     """Encode and decode IMAGES with the model NAME."""
     files = _files(images)
-    _check_picture(output, 2 * len(files))
-    model = _load(name, device)
+    _check_grid(2 * len(files))
+    model = job.load()
     import torch
 
-    pairs = [(x, model.reconstruct(x)) for x in _batches(files, model, batch_size)]
-    x, y = (torch.cat([pair[i].cpu() for pair in pairs]) for i in (0, 1))
-    columns = min(len(x), 10)
-    rows = [torch.cat(row) for row in zip(x.split(columns), y.split(columns), strict=True)]
-    if len(rows) > 1 and len(x) % columns:  # white fills the last, shorter row
-        blank = torch.ones(columns - len(x) % columns, *x.shape[1:])
-        last = len(x) % columns
-        rows[-1] = torch.cat([x[-last:], blank, y[-last:], blank])
+    columns = min(len(files), 10)
+    white = torch.ones(-len(files) % columns, *model.config.image_shape)  # fills the last row
+    pairs = [(x.cpu(), model.reconstruct(x).cpu()) for x in job.batches(files, model)]
+    x, y = (torch.cat([*parts, white]).split(columns) for parts in zip(*pairs, strict=True))
+    rows = [row for pair in zip(x, y, strict=True) for row in pair]
     _write(torch.cat(rows), output, columns=columns)
 
 
 @main.command()
-@click.argument("name")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@runs_model
+@click.argument("a", type=_file)
+@click.argument("b", type=_file)
 @click.option("--steps", type=click.IntRange(2, 1000), default=10, show_default=True)
-@_output("A row of pictures.")
-@_model_options
-@_failing_cleanly
-def interpolate(
-    name: str, a: Path, b: Path, steps: int, output: Path, device: str, batch_size: int
-) -> None:
+@output("A row of pictures.", _picture)
+def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
     """Go from image A to image B through the latent space of the model NAME."""
-    _check_picture(output, steps)
-    model = _load(name, device)
-    x_a, x_b = (next(iter(_batches([path], model, 1))) for path in (a, b))
+    model = job.load()
+    x_a, x_b = (next(job.batches([path], model)) for path in (a, b))
     _write(model.interpolate(x_a, x_b, steps)[0], output, columns=steps)
 
 
 @main.command()
-@click.argument("name")
+@runs_model
 @_images
 @_json
-@_model_options
-@_failing_cleanly
-def score(name: str, images: tuple[Path, ...], as_json: bool, device: str, batch_size: int) -> None:
+def score(job: Job, images: tuple[Path, ...], as_json: bool) -> None:
     """Score IMAGES (files or folders) under the model NAME, in nats."""
     files = _files(images)
-    model = _load(name, device)
+    model = job.load()
     import torch
 
     rows: list[dict[str, Any]] = []
     generator = torch.Generator().manual_seed(0)
-    for x in _batches(files, model, batch_size):
+    for x in job.batches(files, model):
         columns = {key: value.tolist() for key, value in _scores(model, x, generator).items()}
         for i in range(len(x)):
             path = str(files[len(rows)])
             rows.append({"file": path, **{key: value[i] for key, value in columns.items()}})
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
+        return click.echo(json.dumps(rows, indent=2))
     click.echo("  ".join([*(f"{key:>14}" for key in list(rows[0])[1:]), "file"]))
     for row in rows:
         click.echo("  ".join([*(f"{v:>14.3f}" for v in list(row.values())[1:]), row["file"]]))
 
 
 @main.command()
-@click.argument("name")
+@runs_model
 @_images
-@_output("A safetensors file with the latents of all images in order.")
-@_model_options
-@_failing_cleanly
-def encode(name: str, images: tuple[Path, ...], output: Path, device: str, batch_size: int) -> None:
+@output("A safetensors file with the latents of all images in order.", check_target)
+def encode(job: Job, images: tuple[Path, ...], output: Path) -> None:
     """Encode IMAGES (files or folders, in sorted order) with the model NAME."""
     files = _files(images)
-    check_target(output)
-    model = _load(name, device)
+    model = job.load()
     import torch
 
     from lvmzoo.checkpoint import serialize
 
-    latents = torch.cat([model.encode(x).cpu() for x in _batches(files, model, batch_size)])
-    metadata = {
-        "kind": "latents",
-        "entry": model.origin.name if model.origin else name,
-        "sha256": _decoder_hash(model),
-        "shape": list(latents.shape),
-    }
+    latents = torch.cat([model.encode(x).cpu() for x in job.batches(files, model)])
+    metadata = {"kind": "latents", "entry": job.name, "sha256": _decoder_hash(model)}
     with atomic_file(output) as temporary:
         temporary.write_bytes(serialize({"latents": latents}, metadata))
 
 
 @main.command()
-@click.argument("name")
-@click.argument("latents", type=click.Path(path_type=Path))
-@_output("A new folder: 00000.png, 00001.png, …")
-@_model_options
-@_failing_cleanly
-def decode(name: str, latents: Path, output: Path, device: str, batch_size: int) -> None:
+@runs_model
+@click.argument("latents", type=_file)
+@output("A new folder: 00000.png, 00001.png, …", _new_folder)
+def decode(job: Job, latents: Path, output: Path) -> None:
     """Decode a file that `lvmzoo encode` wrote with the same model NAME."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"{output} exists already; give a new folder")
-    model = _load(name, device)
+    model = job.load()
     from lvmzoo import save_images
     from lvmzoo.checkpoint import CheckpointError, read_component
 
@@ -273,40 +214,44 @@ def decode(name: str, latents: Path, output: Path, device: str, batch_size: int)
     if component.metadata.get("sha256") != _decoder_hash(model):
         raise CheckpointError(
             f"{latents} was encoded by {component.metadata.get('entry')} with other weights than "
-            f"those of {name}; its latents mean nothing to them"
+            f"those of {job.name}; its latents mean nothing to them"
         )
     z = component.tensors["latents"]
     width = max(5, len(str(len(z))))
     with atomic_folder(output) as folder:
-        done = 0
-        for part in _progress(z.split(batch_size)):
-            for image in model.decode(part.to(model.device)).cpu().split(1):
-                save_images(image, folder / f"{done:0{width}d}.png", gap=0)
-                done += 1
+        for i, part in enumerate(progress(z.split(job.batch_size))):
+            images = model.decode(part.to(model.device)).cpu().split(1)
+            for j, image in enumerate(images, i * job.batch_size):
+                save_images(image, folder / f"{j:0{width}d}.png", gap=0)
 
 
-def _plain(info: ModelInfo) -> dict[str, Any]:
-    """The facts as JSON holds them."""
-    facts = dataclasses.asdict(info) | {"config": dict(info.config)}
-    plain: dict[str, Any] = json.loads(json.dumps(facts | {"pretrained": info.pretrained}))
+def _facts(name: str) -> dict[str, Any]:
+    """What is known of an entry, or of a model outside the zoo, as JSON holds it."""
+    try:
+        entry = model_info(name)
+        facts = dataclasses.asdict(entry) | {"pretrained": entry.pretrained}
+    except UnknownModelError:
+        from lvmzoo.hub import from_pretrained
+
+        model = from_pretrained(name)
+        assert model.origin is not None
+        facts = {
+            "name": name,
+            "model_class": type(model).__name__,
+            "config": dataclasses.asdict(model.config),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "files": {key: {"sha256": value} for key, value in model.origin.sha256.items()},
+        }
+    plain: dict[str, Any] = json.loads(json.dumps(facts))
     return plain
 
 
-def _load(name: str, device: str) -> "ZooModel":
-    import torch
-
-    from lvmzoo.hub import from_pretrained
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise click.UsageError(f"--device {device} cannot be used: {reason}") from None
-    torch.set_grad_enabled(False)
-    return from_pretrained(name).to(where)
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value in (None, "") else str(value)
 
 
 def _scores(model: "ZooModel", x: "Tensor", generator: Any) -> "dict[str, Tensor]":
@@ -333,29 +278,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return [file for path in paths for file in find_images(path)]
 
 
-def _batches(files: Sequence[Path], model: "ZooModel", size: int) -> "Iterator[Tensor]":
-    from lvmzoo.images import load_images
-
-    starts = range(0, len(files), size)
-    for i in _progress(starts):
-        yield load_images(files[i : i + size], model).to(model.device)
-
-
-def _progress(items: Any) -> Any:
-    """A bar on a terminal for work of several batches; nothing in a pipe."""
-    from tqdm import tqdm
-
-    return tqdm(items, leave=False, disable=None if len(items) > 1 else True, file=sys.stderr)
-
-
-def _check_picture(output: Path, count: int, *, points: bool = False) -> None:
-    """Refuse an output that could not be written, before the model is loaded."""
-    from lvmzoo.images import picture_format
-
-    check_target(output)
-    if points:
-        return
-    picture_format(output)
+def _check_grid(count: int) -> None:
     if count > MAX_PICTURES:
         raise click.UsageError(f"a grid holds at most {MAX_PICTURES} pictures, not {count}")
 
@@ -371,8 +294,10 @@ def _write(x: "Tensor", output: Path, columns: int | None = None) -> None:
         return save_scatter({f"{len(x)} samples": x}, output)
     import numpy as np
 
-    with atomic_file(output) as temporary, temporary.open("wb") as file:
-        np.save(file, x.numpy())
+    buffer = io.BytesIO()  # np.save into a file does not notice a full disk
+    np.save(buffer, x.numpy())
+    with atomic_file(output) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 def _decoder_hash(model: "ZooModel") -> str:

@@ -14,13 +14,16 @@ def check_target(path: str | Path) -> Path:
     """Refuse, before any work, an output file that could not be written.
 
     Raises:
-        OSError: The folder is absent, is no folder or is read-only, or the path is a folder.
+        OSError: The folder is absent, is no folder or is read-only, or the path is a folder or
+            a device.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise NotADirectoryError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
+    if path.exists() and not path.is_file():  # a rename would replace /dev/null by a file
+        raise OSError(f"cannot write {path}: it is no regular file")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"cannot write {path}: the folder {path.parent} is read-only")
     return path
@@ -34,18 +37,20 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         OSError: The file cannot be written; nothing is left behind.
     """
     path = check_target(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".lvmzoo-", suffix=".tmp")
+        temporary = Path(name)
+        os.close(handle)
         yield temporary
         _sync(temporary)
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary != path:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -63,9 +68,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         raise NotADirectoryError(f"cannot write the folder {path}: a file has that name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".lvmzoo-", suffix=".tmp"))
     except OSError as error:
-        raise type(error)(f"cannot write the folder {path}: {error.strerror}") from error
+        raise OSError(f"cannot write the folder {path}: {error.strerror}") from error
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -78,7 +83,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
-        raise type(error)(f"cannot write the folder {path}: {error.strerror or error}") from error
+        raise OSError(f"cannot write the folder {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

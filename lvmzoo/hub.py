@@ -4,7 +4,7 @@ Sources of an entry, in this order: bundled with the package, the Hub's local ca
 first that has the file is used; if that file fails its check, no other source is tried.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lvmzoo import checkpoint, registry
 from lvmzoo.checkpoint import CheckpointError, Component
 from lvmzoo.models import CLASSES, model_class
 from lvmzoo.models.base import CONFIG_NAME, Origin, ZooModel
-from lvmzoo.registry import ModelInfo, UnknownModelError, WeightsFile, model_info
+from lvmzoo.registry import ModelInfo, UnknownModelError, model_info
 
 __all__ = ["create_model", "from_file", "from_pretrained", "locate"]
 
@@ -36,7 +36,7 @@ def create_model(name: str, pretrained: bool = False) -> ZooModel:
     """
     info = model_info(name)
     if pretrained:
-        return _load_entry(info)
+        return _load_entry(info, {})
     cls = model_class(info.model_class)
     return cls(cls.Config(**info.config))
 
@@ -45,7 +45,10 @@ def from_pretrained(
     name: str | Path,
     *,
     revision: str | None = None,
-    **download: Any,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
 ) -> ZooModel:
     """Load a model with its weights, in eval mode and float32; its class is found by itself.
 
@@ -56,23 +59,39 @@ def from_pretrained(
     Arguments:
         name: An entry; else an existing folder ("./x" forces one); else a Hub repository id.
         revision: Branch, tag or commit of a Hub repository.
-        download: `token`, `cache_dir`, `local_files_only`, `force_download`, passed on to
-            `huggingface_hub.hf_hub_download`.
+        token: For the Hub, as in huggingface_hub; so are the next.
+        cache_dir: Where downloads are kept.
+        local_files_only: Use what is there already.
+        force_download: Download again what is there already.
 
     Raises:
         UnknownModelError: It is no entry and no folder, and cannot be a repository id.
         CheckpointError: The weights are absent, damaged or of another model.
+        ValueError: A revision of what has none.
+
+    Example:
+        >>> from_pretrained("vae_cifar10").sample(2).shape
+        torch.Size([2, 3, 32, 32])
     """
     where = locate(name)
+    if revision is not None and not isinstance(where, str):
+        kind = (
+            "an entry, whose files are fixed by their hash"
+            if isinstance(where, ModelInfo)
+            else "a folder"
+        )
+        raise ValueError(f"{name} is {kind}: it has no revisions; leave revision out")
+    options = {
+        "token": token,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+        "force_download": force_download,
+    }
     if isinstance(where, ModelInfo):
-        if revision is not None:
-            raise ValueError(f"{name} is an entry of the zoo: its revision is fixed by its hash")
-        return _load_entry(where)
+        return _load_entry(where, options)
     if isinstance(where, Path):
-        if revision is not None:
-            raise ValueError(f"{name} is a folder: it has no revisions")
-        return _load_folder(where)
-    return _load_repository(where, revision, download)
+        return _load_parts(str(where), lambda filename: where / filename)
+    return _load_parts(where, lambda filename: _download(where, filename, revision, options))
 
 
 def from_file(path: Path) -> ZooModel:
@@ -96,6 +115,8 @@ def locate(name: str | Path) -> ModelInfo | Path | str:
     Raises:
         UnknownModelError: None of the three.
     """
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise UnknownModelError(f"a model's name must be text, not {name!r:.60}")
     text = str(name)
     forced = isinstance(name, Path) or text.startswith((".", "/", "~"))
     if not forced:
@@ -108,35 +129,27 @@ def locate(name: str | Path) -> ModelInfo | Path | str:
     if folder.is_dir():
         return folder
     if forced:
-        raise UnknownModelError(f"there is no folder {folder}")
+        raise UnknownModelError(f"there is no folder {text}")
     return text
 
 
-def _load_entry(info: ModelInfo) -> ZooModel:
+def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
     if not info.files:
         raise CheckpointError(
             f"{info.name} has no weights yet; `lvmzoo list --pretrained` shows the entries that do"
         )
-    components = {name: _entry_component(info, name, file) for name, file in info.files.items()}
+    components = {}
+    for component, file in info.files.items():
+        path = registry.WEIGHTS / file.name
+        if not path.exists() and info.repository and info.revision:
+            filename = f"{component}.safetensors"
+            path = _download(info.repository, filename, info.revision, options)
+        components[component] = checkpoint.read_component(path, sha256=file.sha256, size=file.size)
     return _assemble(info.name, info.model_class, dict(info.config), components)
 
 
-def _entry_component(info: ModelInfo, component: str, file: WeightsFile) -> Component:
-    path = registry.WEIGHTS / file.name
-    if not path.exists() and info.repository and info.revision:
-        path = _download(info.repository, f"{component}.safetensors", info.revision, {})
-    return checkpoint.read_component(path, sha256=file.sha256, size=file.size)
-
-
-def _load_folder(folder: Path) -> ZooModel:
-    return _load_parts(str(folder), lambda filename: folder / filename)
-
-
-def _load_repository(repo_id: str, revision: str | None, download: dict[str, Any]) -> ZooModel:
-    return _load_parts(repo_id, lambda name: _download(repo_id, name, revision, download))
-
-
-def _load_parts(name: str, find: Any) -> ZooModel:
+def _load_parts(name: str, find: Callable[[str], Path]) -> ZooModel:
+    """Load the files of a folder or repository; `find` says where each of them lies."""
     config = checkpoint.read_config(find(CONFIG_NAME))
     kind = config.pop("model_class")
     if kind not in CLASSES:
@@ -172,22 +185,22 @@ def _assemble(
 
 
 def _download(
-    repo_id: str, filename: str, revision: str | None, download: Mapping[str, Any]
+    repo_id: str, filename: str, revision: str | None, options: Mapping[str, Any]
 ) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(repo_id, filename, revision=revision, **download))
+        return Path(hf_hub_download(repo_id, filename, revision=revision, **options))
     except HFValidationError as error:
         raise UnknownModelError(
             f"{repo_id!r} is no entry, no folder and no repository id ({error})"
         ) from None
     except LocalEntryNotFoundError:
         raise CheckpointError(
-            f"cannot get {filename} of {repo_id}: it is not in the local Hub cache, and the Hub "
-            "cannot be reached (or HF_HUB_OFFLINE is set)"
+            f"cannot get {filename} of {repo_id}: there is no such folder, the local Hub cache "
+            "does not hold it, and the Hub cannot be reached or may not be asked"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"cannot get {filename} of {repo_id}: {reason}") from None

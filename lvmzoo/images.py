@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from lvmzoo.checks import check_count, check_tensor
 from lvmzoo.files import atomic_file
 from lvmzoo.registry import DATASETS, model_info
 
@@ -37,6 +38,10 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".web
 
 class ImageNote(UserWarning):
     """A picture was converted in a way its owner may want to know of."""
+
+
+class _Refusal(ValueError):
+    """A picture that is refused by this module, not by Pillow."""
 
 
 def load_images(paths: str | Path | Iterable[str | Path], model: "str | ZooModel") -> Tensor:
@@ -77,15 +82,17 @@ def save_images(x: Tensor, path: str | Path, *, columns: int | None = None, gap:
         gap: White pixels between and around the images.
 
     Raises:
-        ValueError: Wrong shape or ending.
+        TypeError: Not a floating-point tensor.
+        ValueError: Wrong shape or ending, or NaN.
         OSError: The file cannot be written; nothing is left behind.
     """
-    if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] not in (1, 3) or not len(x):
-        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"images must have shape (N, 1 or 3, H, W), not {got}")
+    if isinstance(x, Tensor) and (x.ndim != 4 or x.shape[1] not in (1, 3)):
+        raise ValueError(f"images must have shape (N, 1 or 3, H, W), not {tuple(x.shape)}")
+    shape = (None, *x.shape[1:]) if isinstance(x, Tensor) else (None, 3, 32, 32)
+    x = check_tensor(x, shape, "images", getattr(x, "device", torch.device("cpu")))
     path = Path(path)
     format = picture_format(path)
-    columns = columns or math.ceil(math.sqrt(len(x)))
+    columns = check_count(columns or math.ceil(math.sqrt(len(x))), "columns")
     grid = _grid(x.detach().float().cpu().clamp(0, 1), columns, gap)
     with atomic_file(path) as temporary:
         Image.fromarray(grid).save(temporary, format=format)
@@ -136,19 +143,20 @@ def open_image(path: str | Path, channels: int) -> Image.Image:
     path = Path(path)
     with _refusing(path):
         if path.stat().st_size == 0:
-            raise ValueError(f"{path} is empty")
+            raise _Refusal(f"{path} is empty")
         with Image.open(path) as opened:
-            image: Image.Image = opened
-            pixels = image.width * image.height
+            pixels = opened.width * opened.height
             if not pixels:
-                raise ValueError(f"{path} has no pixels")
+                raise _Refusal(f"{path} has no pixels")
             if pixels > MAX_PIXELS:
-                raise ValueError(f"{path} has {pixels / 1e6:.0f} megapixels; at most 50 are read")
-            if getattr(image, "n_frames", 1) > 1:
+                raise _Refusal(f"{path} has {pixels / 1e6:.0f} megapixels; at most 50 are read")
+            if getattr(opened, "n_frames", 1) > 1:
                 _note(f"{path}: an animation; its first frame is used")
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            return _to_8_bit(image, path).convert("L" if channels == 1 else "RGB")
+            if opened.mode in ("I", "F") or ";16" in str(opened.tile):  # 16-bit RGB opens as RGB
+                _note(f"{path}: more than 8 bits per channel; reduced to 8")
+            opened.load()
+            image = _to_8_bit(ImageOps.exif_transpose(opened), path)
+            return image.convert("L" if channels == 1 else "RGB")
 
 
 def fit_image(image: Image.Image, size: int, content: int | None = None) -> np.ndarray:
@@ -178,7 +186,7 @@ def _geometry(model: "str | ZooModel") -> tuple[tuple[int, ...], int | None]:
     if shape is None:
         raise ValueError(f"{name} is a model of points: it takes no images")
     data = DATASETS.get(info.dataset)
-    return shape, data.content_size if data is not None else None
+    return shape, data.content_size if data is not None and data.shape == shape else None
 
 
 @contextmanager
@@ -188,15 +196,15 @@ def _refusing(path: Path) -> "Iterator[None]":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             yield
+    except (_Refusal, Warning):
+        raise
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image that can be read") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} has over 50 megapixels; at most 50 are read") from None
-    except OSError as error:
-        if error.errno is not None:
-            raise type(error)(f"cannot read {path}: {error.strerror}") from None
-        raise ValueError(f"{path} is a truncated or damaged image ({error})") from None
-    except (SyntaxError, EOFError, OverflowError, MemoryError) as error:
+    except Exception as error:  # damaged bytes lead decoders to KeyError, TypeError, struct.error…
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(f"cannot read {path}: {error.strerror}") from None
         raise ValueError(f"{path} is a truncated or damaged image ({error})") from None
 
 
@@ -204,7 +212,6 @@ def _to_8_bit(image: Image.Image, path: Path) -> Image.Image:
     """Bring every mode to L, RGB or CMYK-free 8 bits, alpha on black, and say what was lost."""
     mode = image.mode
     if mode.startswith("I") or mode == "F":
-        _note(f"{path}: more than 8 bits per channel; reduced to 8")
         values = np.asarray(image, dtype=np.float64)
         top = 65535 if mode.startswith("I") else (1 if values.max() <= 1 else 255)
         return Image.fromarray((values / top * 255).round().clip(0, 255).astype(np.uint8))

@@ -11,7 +11,7 @@ from lvmzoo.files import atomic_file
 from lvmzoo.registry import ModelInfo
 from training import cards
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "read_index", "read_json", "write_index"]
 
 
 def bundle(
@@ -32,7 +32,7 @@ def bundle(
     if baseline is not None:
         plain = _record(baseline)
         record["baseline"] = {"run": plain["run"], "validation": plain["validation"]}
-    record["test"] = _read(run / "evaluation/metrics.test.json")
+    record["test"] = read_json(run / "evaluation/metrics.test.json")
     if comparison is not None:
         record["comparison"] = comparison
     files = {}
@@ -47,8 +47,7 @@ def bundle(
     for picture in (run / "evaluation").glob("*.png"):
         shutil.copyfile(picture, cards.CARDS / picture.name)
     _write_json(cards.CARDS / f"{info.name}.json", record)
-    index_path = registry.WEIGHTS / "index.json"
-    index = _read(index_path) if index_path.exists() else {}
+    index = read_index()
     earlier = index.get(info.name, {})
     index[info.name] = {
         "files": files,
@@ -58,20 +57,32 @@ def bundle(
         # Other bytes are not what that commit holds.
         "revision": earlier.get("revision") if earlier.get("files") == files else None,
     }
-    _write_json(index_path, index)
-    registry._index.cache_clear()
+    write_index(index)
     cards.write_card(info.name)
     cards.update_readme()
 
 
 def _record(run: Path) -> dict[str, Any]:
     return {
-        "run": _read(run / "run.json"),
-        "validation": _read(run / "evaluation/metrics.validation.json"),
+        "run": read_json(run / "run.json"),
+        "validation": read_json(run / "evaluation/metrics.validation.json"),
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_index() -> dict[str, Any]:
+    """Return the registry's index: what is generated of each entry."""
+    path = registry.WEIGHTS / "index.json"
+    return read_json(path) if path.exists() else {}
+
+
+def write_index(index: dict[str, Any]) -> None:
+    """Write the registry's index, and let the registry read it again."""
+    _write_json(registry.WEIGHTS / "index.json", index)
+    registry._index.cache_clear()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds."""
     value: dict[str, Any] = json.loads(path.read_text())
     return value
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from lvmzoo.registry import DATASETS, ModelInfo, list_models, model_info
+from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.data import gaussian_formula
 from training.recipe import card_notes
 
@@ -56,12 +56,18 @@ def write_card(name: str) -> None:
     (CARDS / f"{name}.md").write_text(render(model_info(name), read_record(name)))
 
 
-def render(info: ModelInfo, record: dict[str, Any]) -> str:
-    """Return the card of an entry as Markdown with Hugging Face metadata."""
+def render(info: ModelInfo, record: dict[str, Any], pictures: Path = CARDS) -> str:
+    """Return a card as Markdown with Hugging Face metadata.
+
+    Arguments:
+        info: An entry, or the like of it for a run on one's own pictures.
+        record: What was recorded of the run, and its figures.
+        pictures: Folder that holds the pictures.
+    """
     sections = [
         f"---\n{_metadata(info, record).to_yaml()}\n---",
         f"# {info.name}\n\n{info.summary[0].upper()}{info.summary[1:]}, trained on "
-        f"{DATASETS[info.dataset].title} ({info.paper}). One of the models of lvmzoo.",
+        f"{_data_set(info).title} ({info.paper}). One of the models of lvmzoo.",
         _usage(info),
         _figures(record),
         _baseline(record),
@@ -69,14 +75,26 @@ def render(info: ModelInfo, record: dict[str, Any]) -> str:
         _training(info, record),
         _data(info, record),
         f"## Limits and biases\n\n{LIMITS[info.model_class]}{_bias(info)}",
-        _pictures(info),
+        _pictures(record["test"]["entry"], pictures),
         _licence(info),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def _data_set(info: ModelInfo) -> DataSet:
+    own = DataSet(
+        name=info.dataset,
+        title=info.dataset,
+        shape=info.image_shape or (2,),
+        licence="that of the pictures",
+        source="own pictures",
+        classes=info.classes,
+    )
+    return DATASETS.get(info.dataset, own)
+
+
 def _metadata(info: ModelInfo, record: dict[str, Any]) -> ModelCardData:
-    data = DATASETS[info.dataset]
+    data = _data_set(info)
     task = "unconditional-image-generation" if info.image_shape else "other"
     results = [
         EvalResult(
@@ -102,7 +120,7 @@ def _metadata(info: ModelInfo, record: dict[str, Any]) -> ModelCardData:
 
 
 def _usage(info: ModelInfo) -> str:
-    name = info.name
+    name, quoted = info.name, f'"{info.name}"'
     more = ""
     if info.image_shape:
         more = (
@@ -110,6 +128,12 @@ def _usage(info: ModelInfo) -> str:
             "z = model.encode(x)\n"
             "y = model.decode(z)                        # in [0, 1]\n"
             "model.elbo(x)                              # nats: elbo, reconstruction, kl\n"
+        )
+    if name not in list_models():
+        return (
+            f'## Use\n\n```python\nimport lvmzoo\n\nmodel = lvmzoo.from_pretrained("{name}")\n'
+            f"samples = model.sample(64)\n{more.replace(quoted, 'model')}```\n\n"
+            f"```\nlvmzoo sample {name} -n 64 --seed 0 -o samples.png\n```"
         )
     return (
         "## Use\n\n```python\nimport lvmzoo\n\n"
@@ -175,7 +199,9 @@ def _comparison(record: dict[str, Any]) -> str:
 
 def _training(info: ModelInfo, record: dict[str, Any]) -> str:
     run = record["run"]
-    recipe, epochs, full = run["recipe"], run["recipe"]["epochs"], card_notes(info.name).full_length
+    recipe, epochs, full = run["recipe"], run["recipe"]["epochs"], 0
+    if info.name == run["entry"]:
+        full = card_notes(info.name).full_length
     short = ""
     if epochs < full:
         short = (
@@ -187,18 +213,19 @@ def _training(info: ModelInfo, record: dict[str, Any]) -> str:
         f"## Training\n\n{epochs} epochs ({run['steps']:,} steps) over {run['examples']:,} "
         f"examples in {_time(run)} on {run['hardware']}, "
         f"seed {recipe['seed']}, torch {run['versions']['torch']}.{short}\n\n"
-        f"```\n{run['command']}\n```\n\nRecipe (`training/recipes/{info.name}.toml`): {values}."
+        f"```\n{run['command']}\n```\n\nRecipe (`training/recipes/{run['entry']}.toml`): {values}."
     )
 
 
 def _data(info: ModelInfo, record: dict[str, Any]) -> str:
-    data = DATASETS[info.dataset]
+    data = _data_set(info)
     source = record["run"]["data_source"]
     if info.image_shape is None:
         return f"## Data\n\n{data.title}, {source}: {gaussian_formula(info.dataset)}."
     return (
         f"## Data\n\n{data.title}: {source}. {data.source}; licence: {data.licence}. "
-        f"{_caveat(source)}SHA-256 of the training split: `{record['run']['data'][:16]}…`."
+        f"{_caveat(source)}Classes: {', '.join(data.classes)}. "
+        f"SHA-256 of the training split: `{record['run']['data'][:16]}…`."
     )
 
 
@@ -225,11 +252,11 @@ def _bias(info: ModelInfo) -> str:
     )
 
 
-def _pictures(info: ModelInfo) -> str:
+def _pictures(entry: str, folder: Path) -> str:
     found = [
-        f"{title}:\n\n![{title}]({info.name}_{kind}.png)"
+        f"{title}:\n\n![{title}]({entry}_{kind}.png)"
         for kind, title in PICTURES.items()
-        if (CARDS / f"{info.name}_{kind}.png").exists()
+        if (folder / f"{entry}_{kind}.png").exists()
     ]
     return "## Pictures\n\n" + "\n\n".join(found) if found else ""
 

@@ -169,7 +169,9 @@ def gaussian_log_prob(dataset: str, x: Tensor) -> Tensor:
 
 def _load_images(data: DataSet, split: str, root: Path) -> Split:
     layout = _TORCHVISION[data.name]
-    if (root / layout).exists():
+    folder = root / layout
+    # A download that failed leaves an empty folder behind.
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         return _read_torchvision(data, split, root)
     tree = root / data.name / split
     if tree.is_dir():
@@ -178,7 +180,7 @@ def _load_images(data: DataSet, split: str, root: Path) -> Split:
     try:
         _download(data, split, root)
     except Exception as error:  # torchvision raises whatever its transport does
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"no {data.title} under {root}: neither torchvision's {layout} nor the image tree "
             f"{data.name}/{split}/<class>/*.png, and the download failed ({reason})"

@@ -126,19 +126,33 @@ def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
     model = hub.from_file(weights) if weights.is_file() else hub.from_pretrained(weights)
     if type(model).__name__ != info.model_class:
         raise ValueError(f"{weights} holds a {type(model).__name__}, not a {info.model_class}")
-    return model
+    faster: ZooModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return faster
 
 
 def evaluate(
-    info: ModelInfo, weights: Path | None, data: Split, split: str, out: Path
+    info: ModelInfo,
+    weights: Path | None,
+    data: Split,
+    split: str,
+    out: Path,
+    importance_samples: int = IMPORTANCE_SAMPLES,
 ) -> dict[str, Any]:
     """Measure, and write metrics, per-example terms and pictures into a folder.
+
+    Arguments:
+        info: The entry.
+        weights: As for `load_weights`.
+        data: The examples.
+        split: Their name in what is written.
+        out: The folder.
+        importance_samples: As for `measure`.
 
     Returns:
         What metrics.SPLIT.json holds.
     """
     model = load_weights(info, weights)
-    figures, examples = measure(model, data, info.dataset)
+    figures, examples = measure(model, data, info.dataset, importance_samples)
     assert model.origin is not None
     result = {
         "entry": info.name,
@@ -166,14 +180,20 @@ def evaluate(
 @images_option
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Default: bundled.")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test")
-@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME/evaluation.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Default: evaluation/ in the folder of --weights, else in runs/NAME.",
+)
 @failing_cleanly
 def main(
     name: str, data: Path, images: Path | None, weights: Path | None, split: str, out: Path | None
 ) -> None:
     """Measure the entry NAME: figures as JSON on stdout, pictures as PNG in --out."""
     info = model_info(name)
-    out = out or Path("runs") / name / "evaluation"
+    if out is None:
+        folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
+        out = folder / "evaluation"
     if images is not None:
         examples = load_folder(images, split, DATASETS[info.dataset])
     else:

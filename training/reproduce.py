@@ -18,7 +18,13 @@ from lvmzoo.registry import ModelInfo, model_info
 from training import cards, train
 from training.bundle import bundle
 from training.data import load_split
-from training.evaluate import evaluate, load_weights, measure, standard_error
+from training.evaluate import (
+    IMPORTANCE_SAMPLES,
+    evaluate,
+    load_weights,
+    measure,
+    standard_error,
+)
 from training.options import data_option, failing_cleanly
 from training.recipe import card_notes, has_baseline, read_recipe
 
@@ -84,7 +90,9 @@ def _evaluated(info: ModelInfo, data: Path, run: Path, split: str) -> None:
     folder = run / "evaluation"
     if not (folder / f"metrics.{split}.json").exists():
         examples = load_split(info.dataset, split, data)
-        result = evaluate(info, run, examples, split, folder)
+        # Choices need the ELBO only; the costly bound is for the test split.
+        samples = IMPORTANCE_SAMPLES if split == "test" else 0
+        result = evaluate(info, run, examples, split, folder, samples)
         print(f"{run} {split}: elbo {result['metrics']['elbo']:.4f}")
 
 

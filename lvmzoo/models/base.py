@@ -117,43 +117,25 @@ class ZooModel(
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls,
-        name: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
+        cls, name: str | Path, **options: Any
     ) -> Self:
         """Load an entry of the zoo, a folder or a Hub repository of this class.
 
         Arguments:
             name: As for `lvmzoo.from_pretrained`.
-            revision: Branch, tag or commit of a Hub repository.
-            token: As in huggingface_hub.
-            cache_dir: As in huggingface_hub.
-            local_files_only: Use the Hub cache only.
-            force_download: Download again what the cache holds.
+            options: As for `lvmzoo.from_pretrained`.
 
         Raises:
             UnknownModelError: No such entry or folder.
             CheckpointError: The weights are absent, damaged or of another class.
         """
-        return cls._from_pretrained(
-            model_id=str(name),
-            revision=revision,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-        )
+        return cls._from_pretrained(model_id=name, **options)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, revision: str | None, **download: Any) -> Self:  # type: ignore[override]
+    def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:  # type: ignore[override]
         from lvmzoo import hub
 
-        model = hub.from_pretrained(model_id, revision=revision, **download)
+        model = hub.from_pretrained(model_id, **options)
         if not isinstance(model, cls):
             kind = type(model).__name__
             raise checkpoint.CheckpointError(

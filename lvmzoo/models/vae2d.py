@@ -66,11 +66,11 @@ class VAE2D(VariationalModel):
         return x
 
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.encoder(x).chunk(2, 1)
+        mean, log_std = self.encoder(x).to(self.dtype).chunk(2, 1)  # autocast may give bf16
         return mean, log_std
 
     def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.decoder(z).chunk(2, 1)
+        mean, log_std = self.decoder(z).to(self.dtype).chunk(2, 1)
         return mean, log_std
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from lvmzoo.checks import check_count, check_positive, check_tensor
+from lvmzoo.checks import check_count, check_generator, check_positive, check_tensor
 from lvmzoo.models.base import ZooModel
 
 __all__ = ["ELBO", "VariationalModel", "VariationalOutput", "gaussian_log_prob"]
@@ -92,6 +92,7 @@ class VariationalModel(ZooModel):
             noise: The draws, (N, latent_dim) from N(0, I); by default they are drawn here.
             generator: Source of the draws.
         """
+        check_generator(generator)
         x = self._scale(self._check_data(x, values=False))
         mean, log_std = self._infer(x)
         if noise is None:
@@ -120,6 +121,7 @@ class VariationalModel(ZooModel):
             sample: Draw from the posterior instead.
             generator: Source of the draw.
         """
+        check_generator(generator)
         mean, log_std = self._infer(self._scale(self._check_data(x)))
         if not sample:
             return mean
@@ -201,6 +203,7 @@ class VariationalModel(ZooModel):
             generator: Source of the draws.
         """
         check_count(num_samples, "num_samples")
+        check_generator(generator)
         x = self._scale(self._check_data(x))
         mean, log_std = self._infer(x)
         reconstruction, kl = torch.zeros_like(mean[:, 0]), torch.zeros_like(mean[:, 0])
@@ -224,6 +227,7 @@ class VariationalModel(ZooModel):
             generator: Source of the draws.
         """
         check_count(num_samples, "num_samples")
+        check_generator(generator)
         x = self._scale(self._check_data(x))
         mean, log_std = self._infer(x)
         log_weights = []

@@ -1,0 +1,117 @@
+"""How the commands fail, show progress and get their model; imports torch only for the last."""
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lvmzoo.registry import UnknownModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lvmzoo.models.base import ZooModel
+
+__all__ = ["Group", "Job", "output", "progress", "runs_model"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Group(click.Group):
+    """Runs commands so that every failure is one line on stderr, and every warning a note."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+
+        def note(message: Any, *rest: Any, **options: Any) -> None:
+            click.echo(f"note: {message}", err=True)
+
+        with warnings.catch_warnings():
+            warnings.showwarning = note
+            warnings.simplefilter("always", UserWarning)
+            try:
+                return super().invoke(ctx)
+            except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+                raise
+            except UnknownModelError as error:
+                raise click.UsageError(str(error)) from None
+            except click.UsageError as error:
+                error.ctx = None  # which would print the usage, too
+                raise
+            except (ValueError, TypeError, RuntimeError, OSError, MemoryError) as error:
+                message = str(error).strip() or type(error).__name__
+                raise click.ClickException(message.splitlines()[0]) from None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every command that runs a model is given."""
+
+    name: str
+    device: str
+    batch_size: int
+
+    def load(self, *, points: bool = False) -> "ZooModel":
+        """Load the model; one of points is refused unless the command can use it."""
+        import torch
+
+        from lvmzoo.hub import from_pretrained
+
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            where = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise click.UsageError(f"--device {device} cannot be used: {reason}") from None
+        model = from_pretrained(self.name).requires_grad_(False).to(where)
+        if not points and not hasattr(model.config, "image_shape"):
+            raise click.UsageError(f"{self.name} is a model of points: it takes no images")
+        return model
+
+    def batches(self, files: Sequence[Path], model: "ZooModel") -> "Iterator[Tensor]":
+        """Read pictures as the model wants them, a batch at a time."""
+        from lvmzoo.images import load_images
+
+        for i in progress(range(0, len(files), self.batch_size)):
+            yield load_images(files[i : i + self.batch_size], model).to(model.device)
+
+
+def runs_model(command: F) -> F:
+    """Give a command NAME, --device and --batch-size, as a `Job`."""
+
+    @functools.wraps(command)
+    def run(name: str, device: str, batch_size: int, **options: Any) -> Any:
+        return command(Job(name, device, batch_size), **options)
+
+    size = click.IntRange(1, 65536)
+    run = click.option("--batch-size", type=size, default=256, show_default=True)(run)
+    run = click.option("--device", default="auto", help="cpu, cuda, cuda:1, …")(run)
+    return click.argument("name")(run)  # type: ignore[return-value]
+
+
+def output(what: str, check: Callable[[Path], Any]) -> Callable[[F], F]:
+    """Give a command -o, which `check` refuses, before any work, if it cannot be written."""
+
+    def callback(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+        try:
+            check(path)
+        except (ValueError, OSError) as error:
+            raise click.BadParameter(str(error)) from None
+        return path
+
+    kind = click.Path(path_type=Path)
+    return click.option("-o", "--output", type=kind, required=True, callback=callback, help=what)
+
+
+def progress(items: Any) -> Any:
+    """A bar on a terminal for work of several batches; nothing in a pipe."""
+    from tqdm import tqdm
+
+    return tqdm(items, leave=False, disable=None if len(items) > 1 else True, file=sys.stderr)

@@ -1,0 +1,115 @@
+"""Small models on disk, and a zoo of them in place of the bundled one."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from lvmzoo import VAE, VAE2D, VLAE, create_model, registry
+from lvmzoo.models.base import ZooModel
+
+# For models this small, threads cost more than they give; on a busy machine, many times more.
+torch.set_num_threads(1)
+
+DIGITS = tuple("0123456789")
+ENTRIES = ("vae2d_gaussian1", "vae_mnist")
+
+
+def make_tiny(kind: str) -> ZooModel:
+    """Return a fresh small model whose every parameter matters (no zeros, no symmetry)."""
+    images = {"in_channels": 1, "latent_dim": 4, "channels": (4, 4, 8)}
+    images |= {"dataset": "mnist", "classes": DIGITS}
+    torch.manual_seed(0)
+    model = {
+        "VAE2D": lambda: VAE2D(VAE2D.Config(hidden=16, dataset="gaussian1")),
+        "VAE": lambda: VAE(VAE.Config(**images)),
+        "VLAE": lambda: VLAE(VLAE.Config(**images, hidden=(12, 12))),
+    }[kind]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def make_data(model: ZooModel, n: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    if isinstance(model, VAE2D):
+        return 2 * torch.randn(n, 2, generator=generator)
+    return torch.rand(n, *model.config.image_shape, generator=generator)
+
+
+@pytest.fixture(params=["VAE2D", "VAE", "VLAE"])
+def model(request) -> ZooModel:
+    return make_tiny(request.param)
+
+
+@pytest.fixture
+def x(model) -> torch.Tensor:
+    return make_data(model)
+
+
+@pytest.fixture(scope="session")
+def _saved(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("saved")
+    for kind in ("VAE2D", "VAE"):
+        make_tiny(kind).save_pretrained(root / kind)
+    return root
+
+
+@pytest.fixture
+def vae_folder(_saved, tmp_path) -> Path:
+    """A saved VAE that the test may damage."""
+    return Path(shutil.copytree(_saved / "VAE", tmp_path / "saved_vae"))
+
+
+@pytest.fixture
+def vae2d_folder(_saved, tmp_path) -> Path:
+    return Path(shutil.copytree(_saved / "VAE2D", tmp_path / "saved_vae2d"))
+
+
+@pytest.fixture(scope="session")
+def _weights(tmp_path_factory) -> Path:
+    """Weights and index of two entries, fresh models in fp16."""
+    root = tmp_path_factory.mktemp("weights")
+    index = {}
+    for i, name in enumerate(ENTRIES):
+        torch.manual_seed(100 + i)
+        model = create_model(name)
+        data = model.serialize(dtype=torch.float16)
+        file = {"name": f"{name}.safetensors", "size": len(data), "dtype": "float16"}
+        file["sha256"] = hashlib.sha256(data).hexdigest()
+        (root / file["name"]).write_bytes(data)
+        parameters = sum(p.numel() for p in model.parameters())
+        index[name] = {"files": {"model": file}, "metrics": {"elbo": -1.5}}
+        index[name] |= {"parameters": parameters, "repository": None, "revision": None}
+    (root / "index.json").write_text(json.dumps(index))
+    return root
+
+
+class Zoo:
+    """A registry whose weights lie in a folder of the test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str) -> Path:
+        return self.root / f"{name}.safetensors"
+
+    def edit(self, name: str, **facts) -> None:
+        path = self.root / "index.json"
+        index = json.loads(path.read_text())
+        index[name] |= facts
+        path.write_text(json.dumps(index))
+        registry._index.cache_clear()
+
+
+@pytest.fixture
+def zoo(_weights, tmp_path, monkeypatch):
+    root = Path(shutil.copytree(_weights, tmp_path / "zoo_weights"))
+    monkeypatch.setattr(registry, "WEIGHTS", root)
+    registry._index.cache_clear()
+    yield Zoo(root)
+    registry._index.cache_clear()

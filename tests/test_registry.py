@@ -1,0 +1,87 @@
+import subprocess
+import sys
+
+import pytest
+from conftest import ENTRIES
+
+import lvmzoo
+from lvmzoo.registry import DATASETS, UnknownModelError
+
+
+def test_list_is_sorted_and_matches_patterns():
+    names = lvmzoo.list_models()
+    assert names == sorted(names)
+    assert lvmzoo.list_models("vae2d_*") == ["vae2d_gaussian1", "vae2d_gaussian2"]
+    assert set(lvmzoo.list_models("*cifar10")) == {n for n in names if n.endswith("cifar10")}
+    assert lvmzoo.list_models("nothing*") == []
+    assert lvmzoo.list_models("VAE_*") == []
+
+
+def test_pretrained_lists_entries_with_weights_only(zoo):
+    assert lvmzoo.list_models(pretrained=True) == sorted(ENTRIES)
+    assert lvmzoo.list_models("*mnist", pretrained=True) == ["vae_mnist"]
+
+
+def test_info_of_an_entry_with_weights(zoo):
+    info = lvmzoo.model_info("vae_mnist")
+    assert info.pretrained
+    file = info.files["model"]
+    assert (file.size, file.dtype) == (zoo.path("vae_mnist").stat().st_size, "float16")
+    assert len(file.sha256) == 64
+    assert info.metrics == {"elbo": -1.5}
+    assert info.parameters == sum(p.numel() for p in lvmzoo.create_model("vae_mnist").parameters())
+
+
+def test_info_of_an_entry_without_weights(zoo):
+    info = lvmzoo.model_info("vae_svhn")
+    assert not info.pretrained
+    assert info.parameters is None
+    assert info.image_shape == (3, 32, 32)
+    assert info.classes == tuple("0123456789")
+    assert info.data_licence == DATASETS["svhn"].licence
+
+
+@pytest.mark.parametrize("name", lvmzoo.list_models())
+def test_every_entry_makes_a_model_of_its_class(name):
+    info = lvmzoo.model_info(name)
+    model = lvmzoo.create_model(name)
+    assert type(model).__name__ == info.model_class
+    assert getattr(model.config, "image_shape", None) == info.image_shape
+    assert getattr(model.config, "classes", ()) == info.classes
+    assert model.config.dataset == info.dataset
+    assert info.licence == "MIT"
+    assert info.summary
+    assert info.paper.startswith(("Kingma", "Chen", "van den Oord"))
+
+
+def test_unknown_entry_names_the_nearest():
+    with pytest.raises(
+        UnknownModelError, match="unknown entry 'vae_minst'; did you mean vae_mnist"
+    ):
+        lvmzoo.model_info("vae_minst")
+    with pytest.raises(ValueError, match="`lvmzoo list` shows all entries"):
+        lvmzoo.model_info("qqqqqq")
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'load_model'"):
+        lvmzoo.load_model  # noqa: B018
+
+
+def test_every_public_name_exists():
+    for name in lvmzoo.__all__:
+        assert getattr(lvmzoo, name) is not None
+    assert dir(lvmzoo) == sorted(lvmzoo.__all__)
+
+
+def test_listing_imports_no_torch():
+    script = (
+        "import sys, lvmzoo; from lvmzoo.cli import main\n"
+        "lvmzoo.list_models(pretrained=True); lvmzoo.model_info('vae_mnist')\n"
+        "for a in (['list'], ['list', '--json'], ['info', 'vae_mnist']):\n"
+        "    main(a, standalone_mode=False)\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'huggingface_hub', 'safetensors', 'tqdm'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    root = lvmzoo.__path__[0].rsplit("/", 1)[0]
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=root, stdout=subprocess.DEVNULL)
