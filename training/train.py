@@ -7,7 +7,8 @@ import re
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,23 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import Tensor
 from tqdm import tqdm
 
 import lvmzoo
-from lvmzoo.checkpoint import CheckpointError, config_dict
-from lvmzoo.files import atomic_file, atomic_folder
+from lvmzoo.checkpoint import CheckpointError, config_dict, submodule
+from lvmzoo.files import atomic_file
 from lvmzoo.models import model_class
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import DATASETS, ModelInfo, model_info
-from training import state
-from training.augment import augment, draw_noise
+from training import parts, state
 from training.data import Split, load_folder, load_split, sha256
+from training.objectives import OBJECTIVES
 from training.options import data_option, failing_cleanly, images_option
-from training.recipe import Recipe, read_recipe
+from training.recipe import KINDS, Recipe, read_recipe, shared_components
 
-__all__ = ["Run", "fit", "generator_for"]
+__all__ = ["Run", "fit", "fit_entry", "generator_for"]
 
 LOG, RECORD = "log.jsonl", "run.json"
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
@@ -49,6 +50,8 @@ class Run:
     device: str = "auto"
     checkpoint_every: float = 120.0
     time_limit: float = math.inf
+    component: str = "model"
+    given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
 
     @property
     def steps_per_epoch(self) -> int:
@@ -63,12 +66,15 @@ class Run:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued."""
-        return {
+        identity = {
             "entry": self.info.name,
             "recipe": asdict(self.recipe),
             "data": sha256(self.train),
             "config": json.loads(json.dumps(dict(self.info.config))),
         }
+        if self.component != "model":
+            identity |= {"component": self.component, "given": parts.sha256_of(self.given)}
+        return identity
 
 
 def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
@@ -102,11 +108,13 @@ class Trainer:
         self.model: ZooModel = cls(cls.Config(**run.info.config)).train()
         self.model.to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr, fused=True)
-        self.wrapped = self.accelerator.prepare_model(self.model)
-        self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.data = run.train.x.to(device)
-        self.labels = run.train.labels.to(device)
+        parts.load_parts(self.model, run.given)
+        self.objective = OBJECTIVES[run.component](self.model, run)
+        self.module = self.objective.module
+        self.device = device
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=recipe.lr, fused=True)
+        self.wrapped = self.accelerator.prepare_model(self.module)
+        self.ema = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
         self.sums: dict[str, Tensor] = {}
@@ -116,13 +124,15 @@ class Trainer:
         recipe = self.run.recipe
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        x, labels, noise = self._batch()
+        beside = generator_for(recipe.seed, "beside", self.step)
+        self.objective.before_step(self.step, self.run.total_steps, beside)
+        arguments = self._batch()
         with self.autocast():
-            output = self.wrapped(x, labels, noise=noise)
+            output = self.wrapped(**arguments)
         self.optimizer.zero_grad()
         self.accelerator.backward(output.loss)
         if recipe.grad_clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.grad_clip)
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), recipe.grad_clip)
         self.optimizer.step()
         self._average()
         for name, value in output._asdict().items():
@@ -133,7 +143,7 @@ class Trainer:
     def autocast(self) -> torch.autocast:
         """The precision of the recipe. Not Accelerate's, which is set once for a whole process."""
         enabled = self.run.recipe.precision == "bf16"
-        return torch.autocast(self.data.device.type, torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def learning_rate(self) -> float:
         """The rate of the coming step."""
@@ -143,29 +153,24 @@ class Trainer:
             rate *= 0.5 * (1 + math.cos(math.pi * self.step / self.run.total_steps))
         return rate
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _batch(self) -> dict[str, Any]:
         """This process's part of the batch, and of the noise drawn for all of it."""
-        recipe, device = self.run.recipe, self.data.device
+        recipe = self.run.recipe
         epoch, position = divmod(self.step, self.run.steps_per_epoch)
         if position == 0 or not hasattr(self, "order"):
             order = generator_for(recipe.seed, "order", epoch)
-            self.order = torch.randperm(len(self.data), generator=order).to(device)
+            self.order = torch.randperm(len(self.run.train), generator=order).to(self.device)
         index = self.order[position * recipe.batch_size :][: recipe.batch_size]
-        generator = generator_for(recipe.seed, "noise", self.step)
-        shift = draw_noise(len(index), generator)
-        noise = torch.randn(len(index), self.model.config.latent_dim, generator=generator)
+        noise = self.objective.draw(len(index), generator_for(recipe.seed, "noise", self.step))
         part = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        x = self.data[index[part]]
-        if x.dtype == torch.uint8:
-            x = augment(x.float() / 255, recipe.augment, shift[part].to(device, non_blocking=True))
-            x = x.contiguous(memory_format=torch.channels_last)
-        return x, self.labels[index[part]], noise[part].to(device, non_blocking=True)
+        mine = (rows[part].to(self.device, non_blocking=True) for rows in noise)
+        return self.objective.batch(index[part], *mine)
 
     @torch.no_grad()
     def _average(self) -> None:
         # The decay grows with the steps, so that the average is not tied to the random start.
         decay = min(self.run.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
+        for name, value in self.module.state_dict().items():
             self.ema[name].lerp_(value, 1 - decay)
 
     def exported(self) -> ZooModel:
@@ -173,21 +178,26 @@ class Trainer:
         cls = type(self.model)
         with torch.device("meta"):
             model = cls(self.model.config)
-        source = self.ema if self.run.recipe.ema_decay else self.model.state_dict()
+        source = self.model.state_dict()
+        if self.run.recipe.ema_decay:
+            prefix = "" if self.run.component == "model" else f"{self.run.component}."
+            source |= {f"{prefix}{k}": v for k, v in self.ema.items()}
         model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
-        return model.to(self.data.device).eval()  # constants are on the CPU until now
+        return model.to(self.device).eval()  # constants are on the CPU until now
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mean training terms over the validation split, the same noise every time."""
         model, split = self.exported(), self.run.validation
+        module = submodule(model, self.run.component)
         sums: dict[str, float] = {}
         for i, x in enumerate(split.x.split(500)):
-            x = x.to(self.data.device)
+            x = x.to(self.device)
             x = x.float() / 255 if x.dtype == torch.uint8 else x
-            noise = generator_for(0, "validation", i)
+            generator = generator_for(0, "validation", i)
+            arguments = self.objective.validation_batch(model, x, generator)
             with self.autocast():
-                output = model(x, generator=noise)
+                output = module(**arguments)
             for name, value in output._asdict().items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(x)
         return {name: value / len(split) for name, value in sums.items()}
@@ -199,7 +209,7 @@ class Trainer:
             CheckpointError: It is not finite; the checkpoints before it stay.
         """
         self.check_loss()
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors = {f"model.{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
         tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
         tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
@@ -225,28 +235,18 @@ class Trainer:
         Raises:
             CheckpointError: It belongs to another run.
         """
-        for key, value in self.run.identity.items():
-            if saved.facts[key] != value:
-                differs = key
-                if isinstance(value, dict):
-                    names = [k for k in value if saved.facts[key].get(k) != value[k]]
-                    differs = f"{key} ({', '.join(names)})"
-                raise CheckpointError(
-                    f"cannot resume {self.run.out}: its {differs} differs from this run's; "
-                    "use another --out, or --overwrite"
-                )
+        check_same(self.run.identity, saved.facts, self.run.out)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {
                 k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)
             }
 
-        device = self.data.device
-        self.model.load_state_dict(part("model."))
+        self.module.load_state_dict(part("model."))
         for name, value in part("ema.").items():
             self.ema[name].copy_(value)
         state.unpack_optimizer(self.optimizer, part("adam."))
-        self.sums = {k: v.to(device) for k, v in part("sums.").items()}
+        self.sums = {k: v.to(self.device) for k, v in part("sums.").items()}
         self.step, self.seconds = saved.facts["step"], saved.facts["seconds"]
         return int(saved.facts["log_bytes"])
 
@@ -286,6 +286,7 @@ def fit(run: Run) -> bool:
         return False
     if trainer.accelerator.is_main_process:
         _finish(trainer)
+    trainer.accelerator.wait_for_everyone()  # the next component's run reads the file
     return True
 
 
@@ -316,19 +317,18 @@ def _finish(trainer: Trainer) -> None:
     """Write the weights as a folder that `lvmzoo.from_pretrained` loads, and the record."""
     run, recipe = trainer.run, trainer.run.recipe
     model = trainer.exported()
-    with atomic_folder(run.out) as folder:
-        model._save_pretrained(folder)
-        (folder / "README.md").unlink()
-        for component in model.COMPONENTS:
-            data = model.serialize(component, getattr(torch, recipe.dtype))
-            (folder / f"{component}.safetensors").write_bytes(data)
+    data = model.serialize(run.component, getattr(torch, recipe.dtype))
+    with atomic_file(run.out / f"{run.component}.safetensors") as temporary:
+        temporary.write_bytes(data)
+    if (run.component,) == model.COMPONENTS:
+        parts.write_config(run.out, model)
     record = run.identity | {
         "config": config_dict(model.config),
         "steps": run.total_steps,
         "examples": len(run.train),
         "data_source": run.train.source,
         "seconds": round(trainer.seconds, 1),
-        "hardware": _hardware(trainer.data.device),
+        "hardware": _hardware(trainer.device),
         "processes": trainer.accelerator.num_processes,
         "versions": {"lvmzoo": lvmzoo.__version__, "torch": torch.__version__},
         "command": f"python -m training.train {shlex.join(sys.argv[1:])}",
@@ -345,6 +345,68 @@ def read_run(out: Path) -> dict[str, Any]:
     return record
 
 
+def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -> bool:
+    """Train every component of an entry in turn, going on with what `run.out` holds.
+
+    A model of one component is trained in `run.out` itself. Others have a folder in it for each
+    component, and are put together when all are finished; a component that the recipe takes from
+    another entry is looked for beside `run.out`.
+
+    Arguments:
+        run: The run of the last component, by the entry's own recipe.
+        settings: As for `read_recipe`.
+        baseline: As for `read_recipe`.
+
+    Returns:
+        Whether the entry is complete.
+    """
+    name, started = run.info.name, time.monotonic()
+    components = model_class(run.info.model_class).COMPONENTS
+    if len(components) == 1:
+        return fit(run)
+    trained, shared = False, shared_components(name)
+    files = {c: parts.find_shared(c, shared[c], run.out.parent) for c in components if c in shared}
+    for component in components:
+        if component in files:
+            continue
+        recipe = read_recipe(name, settings, baseline=baseline, component=component)
+        out = run.out / component
+        left = run.time_limit - (time.monotonic() - started)
+        part = replace(run, recipe=recipe, out=out, time_limit=left, component=component)
+        part = replace(part, given=dict(files))
+        out.mkdir(exist_ok=True)
+        if (out / RECORD).exists():
+            check_same(part.identity, read_run(out), out)
+        elif (trained and left <= 0) or not fit(part):
+            return False
+        else:
+            trained = True
+        files[component] = out / f"{component}.safetensors"
+    if PartialState().is_main_process:
+        parts.put_together(run.out, files)
+    return True
+
+
+def check_same(identity: Mapping[str, Any], found: Mapping[str, Any], out: Path) -> None:
+    """Check that a checkpoint or record is of this run.
+
+    Raises:
+        CheckpointError: It is of another.
+    """
+    for key, value in identity.items():
+        there, differs = found.get(key), key
+        if isinstance(value, dict) and isinstance(there, dict):
+            names = [k for k in value if there.get(k) != value[k]]
+            if not names:
+                continue
+            differs = f"{key} ({', '.join(names)})"
+        if there != value:
+            raise CheckpointError(
+                f"cannot resume {out}: its {differs} differs from this run's; "
+                "use another --out, or --overwrite"
+            )
+
+
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -356,7 +418,7 @@ def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     content = sorted(out.iterdir())
     if overwrite:
-        for path in content:
+        for path in [*content, *(p for c in KINDS for p in (out / c).glob("*"))]:
             if path.is_file() and _OURS.fullmatch(path.name):
                 path.unlink()
     elif content and not resume:
@@ -415,7 +477,8 @@ def main(
         return
     limit -= time.monotonic() - started
     every = parse_duration(checkpoint_every)
-    fit(Run(info, recipe, train, validation, out, device, every, limit))
+    run = Run(info, recipe, train, validation, out, device, every, limit)
+    fit_entry(run, settings, baseline=baseline)
 
 
 def load_training_data(
