@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["OBJECTIVES", "AutoencoderObjective", "Objective", "PriorObjective"]
 
 # Images whose features dead codes are moved to, and by whose codes they are found dead.
-REVIVAL_IMAGES = 1024
+REVIVAL_IMAGES = 256
 CHUNK = 500
 
 

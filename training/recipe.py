@@ -86,7 +86,7 @@ class AutoencoderRecipe(Recipe):
 
     Arguments:
         revive_every: Steps between revivals of dead codes, in the first half of the run: codes
-            that are nearest to no feature of 1024 random training images are moved to some of
+            that are nearest to no feature of 256 random training images are moved to some of
             these features. 0 revives none.
     """
 
