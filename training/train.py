@@ -348,7 +348,8 @@ def read_run(out: Path) -> dict[str, Any]:
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} {platform.machine()} CPU cores"
+    threads = torch.get_num_threads()
+    return f"an {platform.machine()} CPU, {threads} thread{'s' * (threads > 1)}"
 
 
 def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:
