@@ -135,12 +135,12 @@ def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
     model = job.load()
     import torch
 
-    columns = min(len(files), 10)
-    white = torch.ones(-len(files) % columns, *model.config.image_shape)  # fills the last row
+    from lvmzoo.images import above
+
     pairs = [(x.cpu(), model.reconstruct(x).cpu()) for x in job.batches(files, model)]
-    x, y = (torch.cat([*parts, white]).split(columns) for parts in zip(*pairs, strict=True))
-    rows = [row for pair in zip(x, y, strict=True) for row in pair]
-    _write(torch.cat(rows), output, columns=columns)
+    x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    columns = min(len(files), 10)
+    _write(above(x, y, columns=columns), output, columns=columns)
 
 
 @main.command()

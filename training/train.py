@@ -410,7 +410,8 @@ def check_same(identity: Mapping[str, Any], found: Mapping[str, Any], out: Path)
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} {platform.machine()} CPU cores"
+    threads = torch.get_num_threads()
+    return f"an {platform.machine()} CPU, {threads} thread{'s' * (threads > 1)}"
 
 
 def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:

@@ -22,7 +22,7 @@ library_name: lvmzoo
 tags: [{tags}]
 ---
 
-A {name} of [lvmzoo](https://pypi.org/project/lvmzoo/).
+A {name} of lvmzoo, a zoo of latent variable models.
 
 ```python
 import lvmzoo
