@@ -15,6 +15,7 @@ from training import objectives, parts, state, train
 from training.augment import augment, draw_noise
 from training.data import Split
 from training.recipe import AutoencoderRecipe, PriorRecipe, read_recipe, shared_components
+from training.trainer import Run, Trainer
 
 SMALL = {
     "channels": 8,
@@ -49,7 +50,7 @@ def make(out, name="vqvae_svhn", **change):
     out.mkdir(exist_ok=True, parents=True)
     settings = [s for s in SETTINGS if not (s.startswith("auto") and "gated" in name)]
     recipe = read_recipe(name, settings)
-    return train.Run(info, recipe, data, data, out, "cpu", 1e9, **change), settings
+    return Run(info, recipe, data, data, out, "cpu", 1e9, **change), settings
 
 
 def train_all(out, name="vqvae_svhn"):
@@ -117,7 +118,7 @@ def test_a_prior_is_trained_on_the_codes_of_the_exported_autoencoder(tmp_path):
     for kind in ("none", "shift"):
         recipe = replace(run.recipe, augment=kind)
         part = replace(run, recipe=recipe, component="prior", given=files)
-        trainer = train.Trainer(part)
+        trainer = Trainer(part)
         assert not any(p.requires_grad for p in trainer.model.autoencoder.parameters())
         index = torch.tensor([3, 5])
         noise = draw_noise(2, torch.Generator().manual_seed(0))
@@ -131,7 +132,7 @@ def test_labels_are_dropped_as_the_noise_says(tmp_path):
     train_all(tmp_path / "vqvae_svhn")
     run, _ = make(tmp_path / "again", "vqvae_gated_svhn")
     files = {"autoencoder": tmp_path / "vqvae_svhn/autoencoder.safetensors"}
-    trainer = train.Trainer(replace(run, component="prior", given=files))
+    trainer = Trainer(replace(run, component="prior", given=files))
     drop = torch.tensor([0.1, 0.49, 0.51, 0.9])
     batch = trainer.objective.batch(torch.arange(4), torch.zeros(4, 4), drop)
     assert batch["labels"].tolist() == [10, 10, 2, 3]
@@ -140,7 +141,7 @@ def test_labels_are_dropped_as_the_noise_says(tmp_path):
 def test_revival_ends_half_way(tmp_path):
     run, settings = make(tmp_path / "a")
     recipe = read_recipe("vqvae_svhn", settings, component="autoencoder")
-    trainer = train.Trainer(replace(run, recipe=recipe, component="autoencoder"))
+    trainer = Trainer(replace(run, recipe=recipe, component="autoencoder"))
     codebook = trainer.model.autoencoder.quantizer.codebook
     before = codebook.detach().clone()
     generator = torch.Generator().manual_seed(0)
@@ -156,7 +157,7 @@ def test_an_autoencoder_of_another_size_is_refused(tmp_path):
     info = replace(run.info, config={**run.info.config, "channels": 12})
     files = {"autoencoder": tmp_path / "vqvae_svhn/autoencoder.safetensors"}
     with pytest.raises(CheckpointError, match="another model or config"):
-        train.Trainer(replace(run, info=info, component="prior", given=files))
+        Trainer(replace(run, info=info, component="prior", given=files))
 
 
 def test_overwrite_removes_the_runs_of_components(tmp_path):

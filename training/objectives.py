@@ -12,7 +12,7 @@ from training.augment import augment, draw_noise
 from training.recipe import AutoencoderRecipe, PriorRecipe
 
 if TYPE_CHECKING:
-    from training.train import Run
+    from training.trainer import Run
 
 __all__ = ["OBJECTIVES", "AutoencoderObjective", "Objective", "PriorObjective"]
 

@@ -27,6 +27,7 @@ from training.evaluate import (
 )
 from training.options import data_option, failing_cleanly
 from training.recipe import card_notes, has_baseline, read_recipe
+from training.trainer import Run
 
 __all__ = ["check", "reproduce"]
 
@@ -75,7 +76,7 @@ def compare(run: Path, other_run: Path, other: str) -> dict[str, Any]:
 def _trained(info: ModelInfo, data: Path, out: Path, device: str, *, baseline: bool) -> Path:
     recipe = read_recipe(info.name, baseline=baseline)
     splits = train.load_training_data(info, recipe, data, None)
-    run = train.Run(info, recipe, *splits, out, device)
+    run = Run(info, recipe, *splits, out, device)
     if (out / train.RECORD).exists():
         done = train.read_run(out)
         if all(done[key] == value for key, value in run.identity.items() if key != "config"):
