@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 import re
 import shlex
@@ -44,10 +45,16 @@ def fit(run: Run) -> bool:
     saved = state.load_latest(run.out)
     log_bytes = trainer.restore(saved) if saved else 0
     started = last_saved = time.monotonic()
-    earlier = trainer.seconds
-    with (run.out / LOG).open("ab") as log:
-        log.truncate(log_bytes)
-        bar = tqdm(total=run.total_steps, initial=trainer.step, unit="step", disable=None)
+    earlier, main = trainer.seconds, trainer.accelerator.is_main_process
+    with (run.out / LOG if main else Path(os.devnull)).open("ab") as log:
+        if main:
+            log.truncate(log_bytes)
+        bar = tqdm(
+            total=run.total_steps,
+            initial=trainer.step,
+            unit="step",
+            disable=None if main else True,
+        )
         while trainer.step < run.total_steps:
             trainer.advance()
             bar.update()
@@ -56,18 +63,20 @@ def fit(run: Run) -> bool:
             if trainer.step % run.steps_per_epoch == 0:
                 _log_epoch(trainer, log, bar)
             done = trainer.step == run.total_steps
-            late = now - started >= run.time_limit
+            late = trainer.any_process(now - started >= run.time_limit)
             if done or late or now - last_saved >= run.checkpoint_every:
-                if trainer.accelerator.is_main_process:
+                if main:
                     trainer.save(log.tell())
                 last_saved = time.monotonic()
             if late and not done:
                 break
         bar.close()
     if trainer.step < run.total_steps:
-        print(f"stopped at step {trainer.step} of {run.total_steps}; go on with --resume")
+        trainer.accelerator.print(
+            f"stopped at step {trainer.step} of {run.total_steps}; go on with --resume"
+        )
         return False
-    if trainer.accelerator.is_main_process:
+    if main:
         _finish(trainer)
     trainer.accelerator.wait_for_everyone()  # the next component's run reads the file
     return True
@@ -76,7 +85,8 @@ def fit(run: Run) -> bool:
 def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
     run = trainer.run
     trainer.check_loss()
-    means = {k: v.item() / run.steps_per_epoch for k, v in trainer.sums.items()}
+    sums = trainer.accelerator.reduce(trainer.sums, "mean")  # each process has summed its part
+    means = {k: v.item() / run.steps_per_epoch for k, v in sums.items()}
     trainer.sums = {}
     line: dict[str, Any] = {
         "epoch": trainer.step // run.steps_per_epoch,
@@ -235,7 +245,8 @@ def main(
     if images is not None:
         config = {**info.config, "classes": train.classes, "dataset": images.resolve().name}
         info = replace(info, config=config, classes=train.classes)
-    prepare_out(out, resume=resume, overwrite=overwrite)
+    if PartialState(cpu=device == "cpu").is_main_process:
+        prepare_out(out, resume=resume, overwrite=overwrite)
     if resume and (out / RECORD).exists():
         print(f"{out} is finished; nothing to do")
         return

@@ -133,6 +133,18 @@ class Trainer:
         enabled = self.run.recipe.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
+    def any_process(self, condition: bool) -> bool:
+        """Whether a condition holds in any process: all must stop after the same step.
+
+        Asked every step by one process alone, by several in every tenth: it waits for them all.
+        """
+        if self.accelerator.num_processes == 1:
+            return condition
+        if math.isinf(self.run.time_limit) or self.step % 10:
+            return False
+        flag = torch.tensor(float(condition), device=self.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
+
     def learning_rate(self) -> float:
         """The rate of the coming step."""
         recipe = self.run.recipe
