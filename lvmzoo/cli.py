@@ -193,7 +193,14 @@ def encode(job: Job, images: tuple[Path, ...], output: Path) -> None:
     from lvmzoo.checkpoint import serialize
 
     latents = torch.cat([model.encode(x).cpu() for x in job.batches(files, model)])
-    metadata = {"kind": "latents", "entry": job.name, "sha256": _decoder_hash(model)}
+    if not latents.is_floating_point() and latents.max() < 256:
+        latents = latents.to(torch.uint8)  # codes
+    metadata = {
+        "kind": "latents",
+        "entry": job.name,
+        "sha256": _decoder_hash(model),
+        "shape": list(latents.shape),
+    }
     with atomic_file(output) as temporary:
         temporary.write_bytes(serialize({"latents": latents}, metadata))
 
@@ -256,7 +263,10 @@ def _text(value: Any) -> str:
 
 def _scores(model: "ZooModel", x: "Tensor", generator: Any) -> "dict[str, Tensor]":
     from lvmzoo.models.variational import VariationalModel
+    from lvmzoo.models.vqvae import VQVAE
 
+    if isinstance(model, VQVAE):
+        return {"code_log_prob": model.code_log_prob(model.encode(x))}
     assert isinstance(model, VariationalModel)
     terms = model.elbo(x, generator=generator)._asdict()
     return terms | {"log_likelihood": model.log_likelihood(x, generator=generator)}

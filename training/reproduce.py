@@ -14,6 +14,7 @@ import click
 
 from lvmzoo import list_models
 from lvmzoo.checkpoint import read_component
+from lvmzoo.models import model_class
 from lvmzoo.registry import ModelInfo, model_info
 from training import cards, train
 from training.bundle import bundle
@@ -37,6 +38,11 @@ TOLERANCE = 1e-4
 
 def reproduce(info: ModelInfo, data: Path, runs: Path, device: str) -> None:
     """Train, evaluate and bundle an entry, with its plain recipe where the card compares."""
+    if model_class(info.model_class).COMPONENTS != ("model",):
+        raise click.ClickException(
+            f"{info.name}: the evaluation of a {info.model_class} is not there yet; "
+            f"train it with `python -m training.train {info.name}`"
+        )
     run = _trained(info, data, runs / info.name, device, baseline=False)
     plain = None
     if has_baseline(info.name):
