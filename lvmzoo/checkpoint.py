@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -36,6 +37,7 @@ __all__ = [
 METADATA_KEY = "lvmzoo"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _MAX_CONFIG_BYTES = 1 << 20
+_MAX_FILE_BYTES = 1 << 32
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
@@ -73,11 +75,9 @@ def read_component(path: Path, *, sha256: str | None = None, size: int | None = 
         CheckpointError: The file is absent, unreadable, altered, or not safetensors of this zoo.
     """
     mend = "download or install it again" if sha256 else "save or download it again"
-    data = _read(path, mend)
+    data = _read(path, mend, size)
     if not data:
         raise CheckpointError(f"{path} is empty; {mend}")
-    if size is not None and len(data) != size:
-        raise CheckpointError(f"{path} has {len(data)} bytes instead of {size}; {mend}")
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256:
         raise CheckpointError(
@@ -99,6 +99,8 @@ def read_config(path: Path) -> dict[str, Any]:
         CheckpointError: The file is absent or no JSON object of a sane size.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a file")
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise CheckpointError(f"{path} is larger than any config of this zoo")
         config = json.loads(path.read_bytes())
@@ -106,8 +108,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(config, dict) or not isinstance(config.get("model_class"), str):
-        raise CheckpointError(f"{path} does not name a model_class of this zoo")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} does not name a model_class: it is no JSON object")
     return config
 
 
@@ -193,10 +195,18 @@ def _compare(expected: Mapping[str, Tensor], component: Component) -> None:
             raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinite values")
 
 
-def _read(path: Path, mend: str) -> bytes:
+def _read(path: Path, mend: str, size: int | None = None) -> bytes:
+    """Read a whole file, unless what it is or its size forbids."""
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, not a safetensors file; {mend}")
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is not a file; {mend}")
     try:
+        found = path.stat().st_size
+        if size is not None and found and found != size:
+            raise CheckpointError(f"{path} has {found} bytes instead of {size}; {mend}")
+        if found > _MAX_FILE_BYTES:
+            raise CheckpointError(f"{path} has {found} bytes, more than any file of this zoo")
         return path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing; {mend}") from None
@@ -205,17 +215,31 @@ def _read(path: Path, mend: str) -> bytes:
 
 
 def _metadata(data: bytes, path: Path, mend: str) -> dict[str, Any]:
-    """Parse the header: 8 bytes of length, then JSON whose __metadata__ has our one key."""
+    """Parse the header: 8 bytes of length, then JSON whose __metadata__ has our one key.
+
+    Only the one form is accepted that safetensors and `serialize` write, names in order: then
+    nobody can write a header in another way, or let two tensors of one shape change places.
+    """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8 or data[8:9] != b"{":
         raise CheckpointError(f"{path} is not a safetensors file, or was cut short; {mend}")
     try:
-        header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+        text = data[8 : 8 + length].decode()
+        entries = json.loads(text)
+        same = json.dumps(entries, separators=(",", ":"), ensure_ascii=False) == text.rstrip(" ")
+        same &= not text.endswith(" " * 8)
+        header = entries.pop("__metadata__", None) or {}
         metadata = json.loads(header[METADATA_KEY])
+        same &= json.dumps(metadata) == header[METADATA_KEY]
+        found = [(e["data_offsets"], e["dtype"], name) for name, e in entries.items()]
+        same &= all(a[1] != b[1] or a[2] < b[2] for a, b in pairwise(found))
+        same &= all(a[0] <= b[0] for a, b in pairwise(found))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{path} does not carry the metadata of this zoo") from None
     if list(header) != [METADATA_KEY] or not isinstance(metadata, dict):
         raise CheckpointError(f"{path} does not carry the metadata of this zoo")
+    if not same:
+        raise CheckpointError(f"{path} has a header that safetensors does not write; {mend}")
     return metadata
 
 

@@ -4,7 +4,9 @@ Sources of an entry, in this order: bundled with the package, the Hub's local ca
 first that has the file is used; if that file fails its check, no other source is tried.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from lvmzoo.models import CLASSES, model_class
 from lvmzoo.models.base import CONFIG_NAME, Origin, ZooModel
 from lvmzoo.registry import ModelInfo, UnknownModelError, model_info
 
-__all__ = ["create_model", "from_file", "from_pretrained", "locate"]
+__all__ = ["create_model", "explain", "from_file", "from_pretrained", "locate"]
 
 
 def create_model(name: str, pretrained: bool = False) -> ZooModel:
@@ -90,8 +92,9 @@ def from_pretrained(
     if isinstance(where, ModelInfo):
         return _load_entry(where, options)
     if isinstance(where, Path):
-        return _load_parts(str(where), lambda filename: where / filename)
-    return _load_parts(where, lambda filename: _download(where, filename, revision, options))
+        return _load_parts(str(where), lambda filename: where / filename, lambda *_: nullcontext())
+    find = partial(_download, where, revision=revision, options=options)
+    return _load_parts(where, find, _forgetting)
 
 
 def from_file(path: Path) -> ZooModel:
@@ -140,27 +143,42 @@ def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
         )
     components = {}
     for component, file in info.files.items():
+        read = partial(checkpoint.read_component, sha256=file.sha256, size=file.size)
         path = registry.WEIGHTS / file.name
-        if not path.exists() and info.repository and info.revision:
-            filename = f"{component}.safetensors"
-            path = _download(info.repository, filename, info.revision, options)
-        components[component] = checkpoint.read_component(path, sha256=file.sha256, size=file.size)
+        if path.exists() or not (info.repository and info.revision):
+            components[component] = read(path)
+            continue
+        path = _download(info.repository, f"{component}.safetensors", info.revision, options)
+        with _forgetting(path):
+            components[component] = read(path)
     return _assemble(info.name, info.model_class, dict(info.config), components)
 
 
-def _load_parts(name: str, find: Callable[[str], Path]) -> ZooModel:
-    """Load the files of a folder or repository; `find` says where each of them lies."""
-    config = checkpoint.read_config(find(CONFIG_NAME))
-    kind = config.pop("model_class")
-    if kind not in CLASSES:
+def _load_parts(
+    name: str,
+    find: Callable[[str], Path],
+    guard: Callable[..., AbstractContextManager[None]],
+) -> ZooModel:
+    """Load what a folder or repository holds.
+
+    Arguments:
+        name: The folder or repository, for messages.
+        find: Says where a file of it lies.
+        guard: Called with the files that are read and checked under it.
+    """
+    path = find(CONFIG_NAME)
+    with guard(path):
+        config = checkpoint.read_config(path)
+    kind = config.pop("model_class", None)
+    if not isinstance(kind, str) or kind not in CLASSES:
         raise CheckpointError(
-            f"{name}: {CONFIG_NAME} names the class {kind!r:.60}; known are {', '.join(CLASSES)}"
+            f"{path} does not name a model_class of this zoo but the class {kind!r:.60}; "
+            f"known are {', '.join(CLASSES)}"
         )
-    components = {
-        component: checkpoint.read_component(find(f"{component}.safetensors"))
-        for component in model_class(kind).COMPONENTS
-    }
-    return _assemble(name, kind, config, components)
+    parts = {part: find(f"{part}.safetensors") for part in model_class(kind).COMPONENTS}
+    with guard(path, *parts.values()):
+        components = {part: checkpoint.read_component(file) for part, file in parts.items()}
+        return _assemble(name, kind, config, components)
 
 
 def _assemble(
@@ -184,11 +202,48 @@ def _assemble(
     return model
 
 
+@contextmanager
+def _forgetting(*paths: Path) -> Iterator[None]:
+    """Take files that fail their check out of the Hub cache, so that they are downloaded again."""
+    try:
+        yield
+    except CheckpointError:
+        for path in paths:
+            with suppress(OSError):
+                path.resolve().unlink()  # the blob that a link in the snapshot points to
+                path.unlink(missing_ok=True)
+        raise
+
+
+def explain(error: BaseException) -> str:
+    """Say in one line why a Hub did not give what it was asked for."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, ValueError) and error.__cause__ is not None:
+        return explain(error.__cause__)  # "Force download failed due to the above error"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the repository has no such revision"
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+        return (
+            "there is no such repository or revision, or it is private and needs a token with "
+            f"access to it in HF_TOKEN (the Hub answered {status})"
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        if constants.HF_HUB_OFFLINE or error.__cause__ is None:
+            return "the local Hub cache does not hold it, and the Hub may not be asked (offline)"
+        cause = (str(error.__cause__).strip() or type(error.__cause__).__name__).splitlines()[0]
+        return f"the local Hub cache does not hold it, and the Hub cannot be reached ({cause})"
+    if isinstance(error, errors.EntryNotFoundError):
+        return "the repository has no such file"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _download(
     repo_id: str, filename: str, revision: str | None, options: Mapping[str, Any]
 ) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(hf_hub_download(repo_id, filename, revision=revision, **options))
@@ -196,11 +251,7 @@ def _download(
         raise UnknownModelError(
             f"{repo_id!r} is no entry, no folder and no repository id ({error})"
         ) from None
-    except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"cannot get {filename} of {repo_id}: there is no such folder, the local Hub cache "
-            "does not hold it, and the Hub cannot be reached or may not be asked"
-        ) from None
     except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"cannot get {filename} of {repo_id}: {reason}") from None
+        raise CheckpointError(
+            f"cannot get {filename} of {repo_id}, which is no folder here: {explain(error)}"
+        ) from None

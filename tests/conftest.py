@@ -3,10 +3,14 @@
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
+from fake_hub import FakeHub
 
 from lvmzoo import VAE, VAE2D, VLAE, create_model, registry
 from lvmzoo.models.base import ZooModel
@@ -113,3 +117,28 @@ def zoo(_weights, tmp_path, monkeypatch):
     registry._index.cache_clear()
     yield Zoo(root)
     registry._index.cache_clear()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Let huggingface_hub wait for nothing before it tries again."""
+    clock = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr(huggingface_hub.utils._http, "time", clock)
+    monkeypatch.setattr(huggingface_hub.file_download, "time", clock)
+
+
+@pytest.fixture
+def fake_hub(monkeypatch, tmp_path, impatient):
+    """A Hub of the test's own, an empty cache, and no token."""
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with FakeHub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield hub

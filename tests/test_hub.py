@@ -257,7 +257,7 @@ def test_repository_in_the_local_cache(vae_folder, tmp_path, monkeypatch):
     for load in (lvmzoo.from_pretrained, VAE.from_pretrained):
         assert equal(load("org/name", **options), make_tiny("VAE"))
         assert equal(load("org/name", revision=COMMIT, **options), make_tiny("VAE"))
-    with pytest.raises(CheckpointError, match=r"cannot get config.json of org/name: there is"):
+    with pytest.raises(CheckpointError, match=r"cannot get config.json of org/name, which is"):
         lvmzoo.from_pretrained("org/name", revision="other", **options)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert equal(lvmzoo.from_pretrained("org/name", cache_dir=tmp_path / "cache"), make_tiny("VAE"))
@@ -307,7 +307,7 @@ def test_any_failure_of_the_hub_is_one_line(monkeypatch):
         raise Strange("the connection broke\nand more")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(CheckpointError, match=r"config.json of org/name: the connection broke$"):
+    with pytest.raises(CheckpointError, match=r"config.json of org/name.*: the connection broke$"):
         lvmzoo.from_pretrained("org/name")
 
 

@@ -9,26 +9,32 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import CommitOperationAdd, HfApi, get_token, hf_hub_download
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    disable_progress_bars,
+    validate_repo_id,
+)
 from tqdm import tqdm
 
 from lvmzoo import hub, list_models, registry
-from lvmzoo.checkpoint import CheckpointError, read_component
+from lvmzoo.checkpoint import CheckpointError, config_dict, read_component
 from lvmzoo.files import atomic_folder
-from lvmzoo.models.base import CONFIG_NAME
+from lvmzoo.models.base import CONFIG_NAME, ZooModel
 from lvmzoo.registry import ModelInfo, WeightsFile, model_info
 from training import cards
 from training.bundle import read_index, read_json, write_index
 from training.options import failing_cleanly
 
 __all__ = ["build_entry", "build_run", "commit_to_git", "pin", "upload"]
+
+_MESSAGE = "Publish weights, card and figures"
 
 
 def build_entry(info: ModelInfo, folder: Path) -> None:
@@ -42,17 +48,17 @@ def build_entry(info: ModelInfo, folder: Path) -> None:
         raise CheckpointError(f"{info.name} has no weights yet")
     if not (cards.CARDS / f"{info.name}.json").exists():
         raise ValueError(f"{info.name} has no measured figures")
-    hub.from_pretrained(info.name)  # checks every hash, shape and value
+    model = hub.from_pretrained(info.name)  # checks every hash, shape and value
     record = cards.read_record(info.name)
     sources = {name: registry.WEIGHTS / file.name for name, file in info.files.items()}
-    _fill(folder, info, record, sources, cards.CARDS)
+    _fill(folder, model, info, record, sources, cards.CARDS)
 
 
 def build_run(name: str, run: Path, folder: Path) -> None:
     """Fill a folder with the weights, card and figures of a run of one's own.
 
     Arguments:
-        name: What the card calls the model.
+        name: What the card calls the model, and loads it by.
         run: Folder of the run; its evaluation on the test split is in `evaluation/`.
         folder: Where to.
 
@@ -62,19 +68,20 @@ def build_run(name: str, run: Path, folder: Path) -> None:
     figures = run / "evaluation/metrics.test.json"
     if not (run / "run.json").exists():
         raise ValueError(f"{run} is no finished run: it has no run.json")
+    facts = read_json(run / "run.json")
     if not figures.exists():
         raise ValueError(
-            f"{run} has no measured figures: run `python -m training.evaluate ENTRY --weights "
-            f"{run}` first, with the --data or --images of the run"
+            f"{run} has no measured figures: run `python -m training.evaluate {facts['entry']} "
+            f"--weights {run}` first, with the --data or --images of the run"
         )
     model = hub.from_pretrained(run)
-    record = {"run": read_json(run / "run.json"), "test": read_json(figures)}
+    record = {"run": facts, "test": read_json(figures)}
     assert model.origin is not None
     if record["test"]["weights"] != model.origin.sha256:
         raise ValueError(f"the figures of {run} were measured on other weights; evaluate it again")
-    entry = model_info(record["run"]["entry"])
+    entry = model_info(facts["entry"])
     sources = {part: run / f"{part}.safetensors" for part in model.COMPONENTS}
-    dtype = record["run"]["recipe"]["dtype"]
+    dtype = facts["recipe"]["dtype"]
     own = entry.classes != getattr(model.config, "classes", ())
     info = replace(
         entry,
@@ -88,11 +95,12 @@ def build_run(name: str, run: Path, folder: Path) -> None:
             for part, path in sources.items()
         },
     )
-    _fill(folder, info, record, sources, run / "evaluation")
+    _fill(folder, model, info, record, sources, run / "evaluation")
 
 
 def _fill(
     folder: Path,
+    model: ZooModel,
     info: ModelInfo,
     record: dict[str, Any],
     sources: dict[str, Path],
@@ -102,9 +110,9 @@ def _fill(
     for component, source in sources.items():
         target = folder / f"{component}.safetensors"
         shutil.copyfile(source, target)
-        copied = read_component(target, sha256=info.files[component].sha256)
-        config = {"model_class": info.model_class, **copied.metadata["config"]}
+        read_component(target, sha256=info.files[component].sha256)
         files[component] = replace(info.files[component], name=target.name)
+    config = {"model_class": info.model_class, **config_dict(model.config)}
     _write_json(folder / CONFIG_NAME, config)
     _write_json(folder / "metrics.json", record["test"])
     for picture in pictures.glob(f"{record['test']['entry']}_*.png"):
@@ -126,35 +134,49 @@ def upload(folder: Path, repo_id: str, *, private: bool, revision: str | None) -
     Raises:
         ValueError: There is no token, it may not write, or the Hub cannot be reached.
     """
+    token = _token()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    api = HfApi(token=token)
+    # Not upload_folder, which may spread a folder over several commits.
+    files = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
+    try:
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        public = private and not api.model_info(repo_id).private
+        if not public and revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        if not public:
+            commit = api.create_commit(repo_id, files, commit_message=_MESSAGE, revision=revision)
+            return str(commit.oid)
+    except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
+        reason = _reason(error).replace(token, "…")
+        raise ValueError(f"cannot publish to {repo_id}: {reason}") from None
+    raise ValueError(f"{repo_id} exists and is public: make it private on the Hub first")
+
+
+def _token() -> str:
     token = get_token()
     if token is None:
         raise ValueError("no Hub token: set HF_TOKEN or run `hf auth login`")
-    api = HfApi(token=token)
-    try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            revision=revision,
-            commit_message="Publish weights, card and figures",
-        )
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        reasons = {401: "the token is not valid", 403: "the token may not write there"}
-        reason = reasons.get(status or 0, str(error).strip().splitlines()[0])
-        raise ValueError(f"cannot publish to {repo_id}: {_without(reason, token)}") from None
-    except (OSError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"cannot publish to {repo_id}: the Hub cannot be reached ({_without(reason, token)})"
-        ) from None
-    return str(commit.oid)
+    return token
 
 
-def _without(text: str, token: str) -> str:
-    return text.replace(token, "…")
+def _reason(error: BaseException) -> str:
+    """Say in one line why the Hub did not take what it was given."""
+    while not isinstance(error, OSError) and error.__cause__ is not None:
+        error = error.__cause__  # "Error while uploading x", caused by what went wrong
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    reasons = {
+        401: "the Hub does not know the token (401); make a new one and set HF_TOKEN",
+        403: "the token may not write there (403)",
+        409: "the repository was changed meanwhile (409); publish again",
+    }
+    if status in reasons:
+        return reasons[status]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if status is not None or isinstance(error, ValueError):
+        return f"the Hub refuses or fails ({reason})"
+    return f"the Hub cannot be reached, or broke off ({reason})"
 
 
 def commit_to_git(folder: Path, root: Path, repo_id: str) -> str:
@@ -174,19 +196,22 @@ def commit_to_git(folder: Path, root: Path, repo_id: str) -> str:
         shutil.copytree(folder, staged, dirs_exist_ok=True)
     _git(repository, "add", "--all")
     if _git(repository, "status", "--porcelain"):
-        identity = ["-c", "user.name=lvmzoo", "-c", "user.email=lvmzoo@localhost"]
-        _git(repository, *identity, "commit", "--quiet", "-m", "Publish weights, card and figures")
+        _git(repository, "commit", "--quiet", "-m", _MESSAGE)
     return _git(repository, "rev-parse", "HEAD")
 
 
 def _git(repository: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(repository), *arguments]
+    # The user's own settings must not change the bytes, ask for a key, or be needed.
+    settings = "user.name=lvmzoo user.email=lvmzoo@localhost commit.gpgsign=false "
+    settings += "core.autocrlf=false core.hooksPath=/dev/null"
+    given = [part for setting in settings.split() for part in ("-c", setting)]
+    command = ["git", "-C", str(repository), *given, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except FileNotFoundError:
         raise ValueError("--git needs git, which is not installed") from None
     except subprocess.CalledProcessError as error:
-        reason = error.stderr.strip().splitlines()[-1:]
+        reason = (error.stderr.strip() or str(error)).splitlines()[-1]
         raise ValueError(f"git {arguments[0]} failed in {repository}: {reason}") from None
     return done.stdout.strip()
 
@@ -198,23 +223,25 @@ def pin(info: ModelInfo, repo_id: str, revision: str | None) -> str:
         The commit.
 
     Raises:
-        ValueError: The repository does not hold the entry's bytes.
+        ValueError: The entry has no weights, or the repository cannot be read.
+        CheckpointError: The repository does not hold the entry's bytes.
     """
-    api = HfApi()
+    if not info.pretrained:
+        raise ValueError(f"{info.name} has no weights yet")
     try:
-        found = api.model_info(repo_id, revision=revision or "main", files_metadata=True)
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"cannot look at {repo_id}: {reason}") from None
-    sizes = {f.rfilename: (f.size, f.lfs.sha256 if f.lfs else None) for f in found.siblings or []}
+        commit = str(HfApi().model_info(repo_id, revision=revision or "main").sha)
+        paths = {
+            component: hf_hub_download(repo_id, f"{component}.safetensors", revision=commit)
+            for component in info.files
+        }
+    except Exception as error:
+        raise ValueError(f"cannot look at {repo_id}: {hub.explain(error)}") from None
     for component, file in info.files.items():
-        size, sha256 = sizes.get(f"{component}.safetensors", (None, None))
-        if size != file.size or sha256 not in (None, file.sha256):
-            raise ValueError(f"{repo_id} does not hold the bytes of {info.name}; publish it first")
+        read_component(Path(paths[component]), sha256=file.sha256, size=file.size)
     index = read_index()
-    index[info.name] |= {"repository": repo_id, "revision": found.sha}
+    index[info.name] |= {"repository": repo_id, "revision": commit}
     write_index(index)
-    return str(found.sha)
+    return commit
 
 
 def _print_files(folder: Path, name: str) -> None:
@@ -237,13 +264,9 @@ def _print_files(folder: Path, name: str) -> None:
 @click.option("--pin", "pinning", is_flag=True, help="Record the published commit in the index.")
 @click.option("--dry-run", is_flag=True, help="Print files, sizes and SHA-256 only.")
 @failing_cleanly
-def main(name: str | None, everything: bool, **options: Any) -> None:
+def main(name: str | None, **options: Any) -> None:
     """Publish the entry NAME, or with --run a run under that name."""
-    if everything == (name is not None):
-        raise click.UsageError("give an entry, or --all")
-    targets = [key for key in ("to", "repo_id", "org", "git") if options[key]]
-    if not options["dry_run"] and not targets:
-        raise click.UsageError("say where to: --to, --repo-id, --org or --git")
+    _check_options(name, options)
     if name is not None:
         print(_publish(name, options))
         return
@@ -258,35 +281,69 @@ def main(name: str | None, everything: bool, **options: Any) -> None:
     for entry, reason in failures.items():
         print(f"  {entry}: {reason}")
     if failures:
-        raise click.ClickException(f"{len(failures)} entries were not published")
+        raise click.ClickException(f"not published: {len(failures)} of {len(names)}")
+
+
+def _check_options(name: str | None, options: dict[str, Any]) -> None:
+    """Refuse, before any work, what does not fit together."""
+    given = {key for key, value in options.items() if value}
+    hubs = given & {"repo_id", "org"}
+    where = len(given & {"to", "git"}) or len(hubs)
+    wrong = {
+        "give an entry, or --all": ("everything" in given) == (name is not None),
+        "say where to: one of --to, --git, --repo-id and --org": (
+            len(given & {"to", "git"}) > 1
+            or len(hubs) > 1
+            or ("to" in given and hubs)
+            or not (where or "dry_run" in given)
+        ),
+        "--all goes to --to, --git or --org, and without --run": (
+            "everything" in given and given & {"repo_id", "run"}
+        ),
+        "--private, --revision and --pin are for --repo-id and --org": (
+            given & {"private", "revision", "pinning"} and (not hubs or "git" in given)
+        ),
+        "--pin is for entries: a run is not in the registry": {"pinning", "run"} <= given,
+    }
+    for message, applies in wrong.items():
+        if applies:
+            raise click.UsageError(message)
+    if hubs and not given & {"git", "dry_run", "pinning"}:
+        _token()
 
 
 def _publish(name: str, options: dict[str, Any]) -> str:
     """Do what the options say for one entry or run; return a line about it."""
     repo_id = options["repo_id"] or (f"{options['org']}/{name}" if options["org"] else None)
+    if options["git"] and repo_id is None:
+        repo_id = f"lvmzoo/{name}"
+    if repo_id is not None:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise ValueError(f"a repository is named ORG/NAME, not {repo_id}")
     if options["pinning"]:
-        if repo_id is None:
-            raise click.UsageError("--pin needs --repo-id or --org")
-        commit = pin(model_info(name), repo_id, options["revision"])
+        commit = pin(model_info(name), str(repo_id), options["revision"])
         return f"{name}: pinned to {repo_id} at {commit}"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        target = options["to"]
         if options["run"] is not None:
-            build_run(repo_id or name, options["run"], folder)
+            # The card says how to load it: by its repository, else as a folder.
+            build_run(repo_id or f"./{target.name if target else name}", options["run"], folder)
         else:
             build_entry(model_info(name), folder)
         if options["dry_run"]:
             _print_files(folder, name)
             return f"{name}: nothing was published"
-        if options["to"]:
-            with atomic_folder(options["to"]) as target:
-                shutil.copytree(folder, target, dirs_exist_ok=True)
-            return f"{name}: written to {options['to']}"
-        if options["git"]:
-            where = repo_id or f"lvmzoo/{name}"
-            commit = commit_to_git(folder, options["git"], where)
-            return f"{name}: {options['git']}/models/{where} at {commit}"
+        if target:
+            target = target / name if options["everything"] else target
+            with atomic_folder(target) as staged:
+                shutil.copytree(folder, staged, dirs_exist_ok=True)
+            return f"{name}: written to {target}"
         assert repo_id is not None
+        if options["git"]:
+            commit = commit_to_git(folder, options["git"], repo_id)
+            return f"{name}: {options['git']}/models/{repo_id} at {commit}"
         revision = options["revision"]
         commit = upload(folder, repo_id, private=options["private"], revision=revision)
         return f"{name}: {repo_id} at {commit}"
