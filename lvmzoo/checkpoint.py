@@ -88,7 +88,10 @@ def read_component(path: Path, *, sha256: str | None = None, size: int | None = 
     try:
         tensors = parse_tensors(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is not a valid safetensors file ({error}); {mend}") from None
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{path} is not a valid safetensors file ({reason:.200}); {mend}"
+        ) from None
     return Component(tensors, metadata, digest, path)
 
 
@@ -134,7 +137,7 @@ def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         known = ", ".join(hints)
-        raise CheckpointError(f"{where}: unknown key {unknown[0]!r}; known are {known}")
+        raise CheckpointError(f"{where}: unknown key {unknown[0]!r:.60}; known are {known}")
     arguments = {}
     for key, value in values.items():
         value = tuple(value) if isinstance(value, list) else value
@@ -179,7 +182,7 @@ def _compare(expected: Mapping[str, Tensor], component: Component) -> None:
     missing = sorted(set(expected) - set(tensors))
     extra = sorted(set(tensors) - set(expected))
     if missing or extra:
-        what = f"lacks tensor {missing[0]!r}" if missing else f"has unknown tensor {extra[0]!r}"
+        what = f"lacks tensor {missing[0]!r}" if missing else f"has unknown tensor {extra[0]!r:.60}"
         raise CheckpointError(f"{path} {what}; it belongs to another model")
     dtypes = {t.dtype for t in tensors.values()}
     if len(dtypes) > 1 or not dtypes <= set(DTYPES.values()):

@@ -73,7 +73,7 @@ def require_range(config: Any, **limits: tuple[int, int]) -> None:
         value = getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
             if not low <= number <= high:
-                raise ValueError(f"{name} must be from {low} to {high}, not {number}")
+                raise ValueError(f"{name} must be from {low} to {high}, not {number!s:.40}")
 
 
 class ZooModel(
