@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lvmzoo.models.vae import VAE
     from lvmzoo.models.vae2d import VAE2D
     from lvmzoo.models.vlae import VLAE
+    from lvmzoo.models.vqvae import VQVAE
     from lvmzoo.registry import ModelInfo, list_models, model_info
 
 _HOME = {
@@ -30,6 +31,7 @@ _HOME = {
     "VAE": "lvmzoo.models.vae",
     "VAE2D": "lvmzoo.models.vae2d",
     "VLAE": "lvmzoo.models.vlae",
+    "VQVAE": "lvmzoo.models.vqvae",
     "create_model": "lvmzoo.hub",
     "from_pretrained": "lvmzoo.hub",
     "list_models": "lvmzoo.registry",
@@ -42,6 +44,7 @@ __all__ = [
     "VAE",
     "VAE2D",
     "VLAE",
+    "VQVAE",
     "CheckpointError",
     "ImageNote",
     "ModelInfo",

@@ -6,7 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_count", "check_generator", "check_positive", "check_tensor", "check_unit_range"]
+__all__ = [
+    "check_codes",
+    "check_count",
+    "check_generator",
+    "check_labels",
+    "check_mask",
+    "check_positive",
+    "check_tensor",
+    "check_unit_range",
+]
 
 MAX_COUNT = 1_000_000
 
@@ -39,8 +48,7 @@ def check_tensor(
         raise ValueError(f"{what} must have shape {expected}, not {tuple(x.shape)}{hint}")
     if not len(x):
         raise ValueError(f"{what} is empty; expected shape {expected} with N at least 1")
-    if x.device != device:
-        raise ValueError(f"{what} is on {x.device}, the model on {device}; move one with .to()")
+    _check_device(x, what, device)
     if values and not torch.isfinite(x).all():
         raise ValueError(f"{what} holds NaN or infinite values")
     return x
@@ -94,6 +102,74 @@ def check_generator(generator: Any) -> None:
     """
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator or None, not {_kind(generator)}")
+
+
+def check_codes(codes: Any, grid: tuple[int, int], num_codes: int, device: torch.device) -> Tensor:
+    """Return a grid of codes as int64.
+
+    Raises:
+        TypeError: Not a tensor, or not of an integer dtype.
+        ValueError: Wrong shape or device, empty, or a code outside [0, num_codes).
+    """
+    expected = f"(N, {grid[0]}, {grid[1]})"
+    if not isinstance(codes, Tensor):
+        raise TypeError(f"codes must be a torch.Tensor of shape {expected}, not {_kind(codes)}")
+    if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+        raise TypeError(f"codes must be integers, not {codes.dtype}; encode() makes them of images")
+    if codes.ndim != 3 or codes.shape[1:] != grid or not len(codes):
+        raise ValueError(f"codes must have shape {expected}, not {tuple(codes.shape)}")
+    _check_device(codes, "codes", device)
+    return _check_indices(codes.long(), "codes", num_codes)
+
+
+def check_labels(labels: Any, n: int, count: int, device: torch.device) -> Tensor:
+    """Return labels, given as one int, n ints or a LongTensor (n,), as a tensor (n,) on the device.
+
+    Raises:
+        TypeError: None of these.
+        ValueError: Not n of them, or one outside [0, count).
+    """
+    if isinstance(labels, Tensor):
+        if labels.dtype != torch.long:
+            raise TypeError(f"labels must be int64, not {labels.dtype}; call .long()")
+    elif isinstance(labels, (list, tuple)) and all(type(label) is int for label in labels):
+        labels = torch.tensor(labels, dtype=torch.long)
+    elif type(labels) is int:
+        labels = torch.full((n,), labels)
+    else:
+        raise TypeError(f"labels must be an int, {n} ints or a LongTensor, not {_kind(labels)}")
+    if labels.shape != (n,):
+        raise ValueError(f"labels must have shape ({n},), not {tuple(labels.shape)}")
+    return _check_indices(labels, "labels", count).to(device)
+
+
+def check_mask(mask: Any, shape: tuple[int, ...], what: str, device: torch.device) -> Tensor:
+    """Return a mask of this shape, or of this shape without its first dimension, on the device.
+
+    Raises:
+        TypeError: Not a tensor of booleans.
+        ValueError: Wrong shape.
+    """
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else _kind(mask)
+        raise TypeError(f"{what} must be a tensor of booleans, not {got}")
+    if mask.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"{what} must have shape {tuple(shape[1:])} or {tuple(shape)}, not {tuple(mask.shape)}"
+        )
+    return mask.to(device)
+
+
+def _check_device(x: Tensor, what: str, device: torch.device) -> None:
+    if x.device != device:
+        raise ValueError(f"{what} is on {x.device}, the model on {device}; move one with .to()")
+
+
+def _check_indices(x: Tensor, what: str, count: int) -> Tensor:
+    low, high = int(x.min()), int(x.max())
+    if low < 0 or high >= count:
+        raise ValueError(f"{what} must be from 0 to {count - 1}, not {low if low < 0 else high}")
+    return x
 
 
 def _shape_hint(x: Tensor, shape: tuple[int | None, ...]) -> str:

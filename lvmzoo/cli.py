@@ -4,6 +4,7 @@ Exit status: 2 for what the command line itself shows to be wrong, 1 for what fa
 """
 
 import dataclasses
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,12 +135,12 @@ def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
     model = job.load()
     import torch
 
-    columns = min(len(files), 10)
-    white = torch.ones(-len(files) % columns, *model.config.image_shape)  # fills the last row
+    from lvmzoo.images import above
+
     pairs = [(x.cpu(), model.reconstruct(x).cpu()) for x in job.batches(files, model)]
-    x, y = (torch.cat([*parts, white]).split(columns) for parts in zip(*pairs, strict=True))
-    rows = [row for pair in zip(x, y, strict=True) for row in pair]
-    _write(torch.cat(rows), output, columns=columns)
+    x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    columns = min(len(files), 10)
+    _write(above(x, y, columns=columns), output, columns=columns)
 
 
 @main.command()
@@ -192,7 +193,14 @@ def encode(job: Job, images: tuple[Path, ...], output: Path) -> None:
     from lvmzoo.checkpoint import serialize
 
     latents = torch.cat([model.encode(x).cpu() for x in job.batches(files, model)])
-    metadata = {"kind": "latents", "entry": job.name, "sha256": _decoder_hash(model)}
+    if not latents.is_floating_point() and latents.max() < 256:
+        latents = latents.to(torch.uint8)  # codes
+    metadata = {
+        "kind": "latents",
+        "entry": job.name,
+        "sha256": _decoder_hash(model),
+        "shape": list(latents.shape),
+    }
     with atomic_file(output) as temporary:
         temporary.write_bytes(serialize({"latents": latents}, metadata))
 
@@ -255,7 +263,10 @@ def _text(value: Any) -> str:
 
 def _scores(model: "ZooModel", x: "Tensor", generator: Any) -> "dict[str, Tensor]":
     from lvmzoo.models.variational import VariationalModel
+    from lvmzoo.models.vqvae import VQVAE
 
+    if isinstance(model, VQVAE):
+        return {"code_log_prob": model.code_log_prob(model.encode(x))}
     assert isinstance(model, VariationalModel)
     terms = model.elbo(x, generator=generator)._asdict()
     return terms | {"log_likelihood": model.log_likelihood(x, generator=generator)}
@@ -293,8 +304,10 @@ def _write(x: "Tensor", output: Path, columns: int | None = None) -> None:
         return save_scatter({f"{len(x)} samples": x}, output)
     import numpy as np
 
-    with atomic_file(output) as temporary, temporary.open("wb") as file:
-        np.save(file, x.numpy())
+    buffer = io.BytesIO()  # np.save into a file does not notice a full disk
+    np.save(buffer, x.numpy())
+    with atomic_file(output) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 def _decoder_hash(model: "ZooModel") -> str:

@@ -190,11 +190,13 @@ def _assemble(
     # leaves the user's random state as it was.
     with torch.device("meta"):
         model = cls(config)
+    tensors = {component: part.tensors for component, part in components.items()}
     for component, part in components.items():
-        if part.metadata != model.component_metadata(component):
-            raise CheckpointError(
-                f"{part.path} was saved for another model or config than that of {name}"
-            )
+        expected = model.component_metadata(component, tensors)
+        differs = {k for k in expected | part.metadata if part.metadata.get(k) != expected.get(k)}
+        if differs:
+            what = "model or config" if differs & {"model_class", "config"} else min(differs)
+            raise CheckpointError(f"{part.path} was saved for another {what} than that of {name}")
     checkpoint.fill(model, components)
     model.origin = Origin(name, {key: part.sha256 for key, part in components.items()})
     return model

@@ -56,12 +56,13 @@ def _panel(title: str, points: np.ndarray, low: np.ndarray, step: float, ticks: 
     panel = Image.new("RGB", (size, size), "white")
     draw = ImageDraw.Draw(panel)
     font = ImageFont.load_default(11 * _SCALE)
+    first = (low / step).round()  # in steps: whole numbers make a zero that prints as 0
     for i in range(ticks + 1):
         at = margin + i * inner / ticks
         draw.line([(at, margin), (at, size - margin)], _GRID, _SCALE)
         draw.line([(margin, at), (size - margin, at)], _GRID, _SCALE)
-        draw.text((at, size - margin + 14), f"{low[0] + i * step:g}", _INK, font, anchor="mt")
-        draw.text((margin - 10, size - at), f"{low[1] + i * step:g}", _INK, font, anchor="rm")
+        draw.text((at, size - margin + 14), f"{(first[0] + i) * step:g}", _INK, font, anchor="mt")
+        draw.text((margin - 10, size - at), f"{(first[1] + i) * step:g}", _INK, font, anchor="rm")
     pixels = margin + (points - low) / (ticks * step) * inner
     for x, y in zip(pixels[:, 0], size - pixels[:, 1], strict=True):
         draw.ellipse([x - 2, y - 2, x + 2, y + 2], fill=_POINT)

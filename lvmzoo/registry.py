@@ -103,6 +103,7 @@ class _Family:
     summary: str
     paper: str
     datasets: tuple[str, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 _IMAGE_SETS = ("mnist", "cifar10", "svhn")
@@ -125,6 +126,19 @@ _FAMILIES = {
         summary="convolutional VAE, 16-D latent, autoregressive-flow prior, decoder N(mu(z), I)",
         paper="Chen et al. 2016, https://arxiv.org/abs/1611.02731",
         datasets=_IMAGE_SETS,
+    ),
+    "vqvae": _Family(
+        model_class="VQVAE",
+        summary="VQ-VAE, 8x8 codes of 128, PixelCNN prior",
+        paper="van den Oord et al. 2017, https://arxiv.org/abs/1711.00937",
+        datasets=_IMAGE_SETS,
+    ),
+    "vqvae_gated": _Family(
+        model_class="VQVAE",
+        summary="VQ-VAE, 8x8 codes of 128, class-conditional Gated PixelCNN prior",
+        paper="van den Oord et al. 2016, https://arxiv.org/abs/1606.05328",
+        datasets=_IMAGE_SETS,
+        config={"prior": "gated_pixelcnn"},
     ),
 }
 _ENTRIES = {
@@ -220,6 +234,7 @@ def model_info(name: str) -> ModelInfo:
     config: dict[str, Any] = {"dataset": data.name}
     if images:
         config |= {"in_channels": data.shape[0], "classes": data.classes}
+    config |= family.config
     facts = dict(_index().get(name, {}))
     facts["files"] = {k: WeightsFile(**v) for k, v in facts.get("files", {}).items()}
     return ModelInfo(

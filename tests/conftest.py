@@ -15,6 +15,9 @@ from fake_hub import FakeHub
 from lvmzoo import VAE, VAE2D, VLAE, create_model, registry
 from lvmzoo.models.base import ZooModel
 
+# For models this small, threads cost more than they give; on a busy machine, many times more.
+torch.set_num_threads(1)
+
 DIGITS = tuple("0123456789")
 ENTRIES = ("vae2d_gaussian1", "vae_mnist")
 

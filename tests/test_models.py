@@ -99,6 +99,7 @@ def test_log_likelihood_of_one_sample_is_an_importance_weight(model, x):
     torch.testing.assert_close(once, expected, rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
 def test_log_likelihood_is_above_the_elbo(model, x):
     elbo = model.elbo(x, num_samples=64, generator=generator()).elbo
     bound = model.log_likelihood(x, num_samples=64, generator=generator())
@@ -136,6 +137,7 @@ def linear_gaussian(noise: float, scale: float) -> tuple[VAE2D, MultivariateNorm
     return model, MultivariateNormal(b, covariance)
 
 
+@torch.no_grad()
 def test_exact_posterior_makes_both_bounds_exact():
     model, exact = linear_gaussian(noise=0.7, scale=1.0)
     x = exact.sample((50,))
@@ -147,6 +149,7 @@ def test_exact_posterior_makes_both_bounds_exact():
     assert (elbo - expected).mean().abs() < 0.02
 
 
+@torch.no_grad()
 def test_importance_sampling_closes_the_gap_of_a_wrong_posterior():
     model, exact = linear_gaussian(noise=0.7, scale=1.5)
     x = exact.sample((50,))

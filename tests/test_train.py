@@ -18,6 +18,7 @@ from training import state, train
 from training.augment import augment, draw_noise
 from training.data import Split, load_split
 from training.recipe import Recipe
+from training.trainer import Run, Trainer, generator_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +28,7 @@ def points_run(out, **recipe):
     data = load_split("gaussian1", "train", Path()).take(slice(0, 500))
     info = model_info("vae2d_gaussian1")
     out.mkdir(exist_ok=True)
-    return train.Run(info, Recipe(**values | recipe), data, data, out, "cpu", 1e9)
+    return Run(info, Recipe(**values | recipe), data, data, out, "cpu", 1e9)
 
 
 def images_run(out, name="vae_svhn", **recipe):
@@ -38,7 +39,7 @@ def images_run(out, name="vae_svhn", **recipe):
     info = model_info(name)
     info = replace(info, config={**info.config, "channels": (8, 8, 8)})
     out.mkdir(exist_ok=True)
-    return train.Run(info, Recipe(**values | recipe), data, data, out, "cpu", 1e9)
+    return Run(info, Recipe(**values | recipe), data, data, out, "cpu", 1e9)
 
 
 def final(out):
@@ -169,7 +170,7 @@ def test_a_dead_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
 
 def test_noise_and_order_depend_on_seed_stream_and_index_alone():
     def draw(*key):
-        return torch.randn(4, generator=train.generator_for(*key))
+        return torch.randn(4, generator=generator_for(*key))
 
     assert torch.equal(draw(0, "noise", 5), draw(0, "noise", 5))
     keys = [(0, "noise", 5), (0, "noise", 6), (0, "order", 5), (1, "noise", 5)]
@@ -179,7 +180,7 @@ def test_noise_and_order_depend_on_seed_stream_and_index_alone():
 
 def test_the_schedule_warms_up_and_goes_down_to_zero(tmp_path):
     run = points_run(tmp_path / "run", lr=0.1, warmup_steps=5)
-    trainer = train.Trainer(run)
+    trainer = Trainer(run)
     rates = []
     for trainer.step in range(run.total_steps):
         rates.append(trainer.learning_rate())

@@ -16,11 +16,11 @@ def draw_noise(n: int, generator: torch.Generator) -> Tensor:
 
 
 def augment(x: Tensor, kind: str, noise: Tensor) -> Tensor:
-    """Shift images, and for "shift-colour" scale their contrast and brightness.
+    """Flip or shift images, and for "shift-colour" scale their contrast and brightness.
 
     Arguments:
         x: Images (N, C, H, W) in [0, 1].
-        kind: "none", "shift" or "shift-colour".
+        kind: "none", "flip", "shift" or "shift-colour".
         noise: From `draw_noise`, on the device of x.
 
     Returns:
@@ -29,6 +29,8 @@ def augment(x: Tensor, kind: str, noise: Tensor) -> Tensor:
     """
     if kind == "none":
         return x
+    if kind == "flip":
+        return torch.where(noise[:, 0, None, None, None] < 0.5, x, x.flip(3))
     x = _shift(x, (noise[:, :2] * (2 * MAX_SHIFT + 1)).long())
     if kind == "shift":
         return x

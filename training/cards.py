@@ -204,10 +204,7 @@ def _training(info: ModelInfo, record: dict[str, Any]) -> str:
         full = card_notes(info.name).full_length
     short = ""
     if epochs < full:
-        short = (
-            f"\n\n**This checkpoint is short of full length: {epochs} epochs of {full}.** "
-            "Longer training will improve it."
-        )
+        short = f"\n\n**This checkpoint is short of full length: {epochs} epochs of {full}.**"
     values = ", ".join(f"{key} {value}" for key, value in sorted(recipe.items()))
     return (
         f"## Training\n\n{epochs} epochs ({run['steps']:,} steps) over {run['examples']:,} "

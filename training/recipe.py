@@ -6,22 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lvmzoo.checkpoint import build_config
+from lvmzoo.checkpoint import CheckpointError, build_config
 from lvmzoo.checks import check_count
 
 __all__ = [
+    "AutoencoderRecipe",
     "CardNotes",
+    "PriorRecipe",
     "Recipe",
     "card_notes",
     "has_baseline",
     "parse_settings",
     "read_recipe",
     "recipe_path",
+    "shared_components",
 ]
 
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bf16")
-AUGMENTATIONS = ("none", "shift", "shift-colour")
+AUGMENTATIONS = ("none", "flip", "shift", "shift-colour")
 DTYPES = ("float16", "float32")
 
 
@@ -38,8 +41,8 @@ class Recipe:
         ema_decay: Decay of the exponential moving average of the weights that is exported;
             0 exports the weights themselves.
         grad_clip: Largest norm of the gradient; 0 does not clip.
-        augment: "none"; "shift" by up to 2 pixels; "shift-colour" also scales contrast and
-            brightness.
+        augment: "none"; "flip" left and right; "shift" by up to 2 pixels; "shift-colour" also
+            scales contrast and brightness.
         precision: "bf16" runs convolutions and matrix products under autocast.
         deterministic: Use deterministic kernels on a GPU, so that runs repeat bit for bit.
         train_on: "train" leaves the validation split out; "all" trains on it too.
@@ -77,19 +80,72 @@ class Recipe:
         _require_one_of("dtype", self.dtype, DTYPES)
 
 
+@dataclass(frozen=True)
+class AutoencoderRecipe(Recipe):
+    """How the autoencoder of a VQ-VAE is trained.
+
+    Arguments:
+        revive_every: Steps between revivals of dead codes, in the first half of the run: codes
+            that are nearest to no feature of 256 random training images are moved to some of
+            these features. 0 revives none.
+    """
+
+    revive_every: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with."""
+        super().__post_init__()
+        check_count(self.revive_every, "revive_every", least=0)
+
+
+@dataclass(frozen=True)
+class PriorRecipe(Recipe):
+    """How the prior of a VQ-VAE is trained.
+
+    Arguments:
+        label_dropout: Share of the examples that are shown without their label.
+    """
+
+    label_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with."""
+        super().__post_init__()
+        _require(
+            0 <= self.label_dropout <= 1,
+            f"label_dropout must be in [0, 1], not {self.label_dropout}",
+        )
+
+
+# A recipe of a model of several components has a table for each.
+KINDS: dict[str, type[Recipe]] = {
+    "model": Recipe,
+    "autoencoder": AutoencoderRecipe,
+    "prior": PriorRecipe,
+}
+
+
 def recipe_path(name: str) -> Path:
     """Return where the recipe of an entry stands."""
     return Path(__file__).parent / "recipes" / f"{name}.toml"
 
 
-def read_recipe(name: str, settings: Iterable[str] = (), *, baseline: bool = False) -> Recipe:
-    """Read the recipe of an entry.
+def read_recipe(
+    name: str,
+    settings: Iterable[str] = (),
+    *,
+    baseline: bool = False,
+    component: str | None = None,
+) -> Recipe:
+    """Read the recipe of an entry, or of one of its components.
 
     Arguments:
         name: The entry.
-        settings: Changes for this run, "key=value" each.
+        settings: Changes for this run, "key=value" each, or "component.key=value" for one
+            component of several.
         baseline: Apply the recipe's [baseline] table: the plain recipe that the card's figures
             are compared with.
+        component: By default the last, which is the whole model if there is but one.
 
     Raises:
         CheckpointError: Unknown key, wrong type or impossible value.
@@ -97,10 +153,24 @@ def read_recipe(name: str, settings: Iterable[str] = (), *, baseline: bool = Fal
     table = _read(name)
     plain = table.pop("baseline", {})
     table.pop("card", None)
+    parts = {key: table.pop(key) for key in list(table) if key in KINDS}
+    component = component or list(parts or KINDS)[-1 if parts else 0]
+    if parts:
+        table |= parts[component]
     if baseline:
         table |= plain
-    table |= parse_settings(settings)
-    return build_config(Recipe, table, f"recipe {name}.toml")
+    for key, value in parse_settings(settings).items():
+        part, _, rest = key.rpartition(".")
+        if part in ("", component):
+            table[rest] = value
+        elif not isinstance(parts.get(part), dict):
+            raise CheckpointError(f"--set {key}: {name} has no recipe of its own for {part!r}")
+    return build_config(KINDS[component], table, f"recipe {name}.toml")
+
+
+def shared_components(name: str) -> dict[str, str]:
+    """Return the components that an entry takes from another entry, and from which."""
+    return {key: value for key, value in _read(name).items() if key in KINDS and type(value) is str}
 
 
 @dataclass(frozen=True)

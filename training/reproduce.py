@@ -14,6 +14,7 @@ import click
 
 from lvmzoo import list_models
 from lvmzoo.checkpoint import read_component
+from lvmzoo.models import model_class
 from lvmzoo.registry import ModelInfo, model_info
 from training import cards, train
 from training.bundle import bundle
@@ -27,6 +28,7 @@ from training.evaluate import (
 )
 from training.options import data_option, failing_cleanly
 from training.recipe import card_notes, has_baseline, read_recipe
+from training.trainer import Run
 
 __all__ = ["check", "reproduce"]
 
@@ -36,6 +38,11 @@ TOLERANCE = 1e-4
 
 def reproduce(info: ModelInfo, data: Path, runs: Path, device: str) -> None:
     """Train, evaluate and bundle an entry, with its plain recipe where the card compares."""
+    if model_class(info.model_class).COMPONENTS != ("model",):
+        raise click.ClickException(
+            f"{info.name}: the evaluation of a {info.model_class} is not there yet; "
+            f"train it with `python -m training.train {info.name}`"
+        )
     run = _trained(info, data, runs / info.name, device, baseline=False)
     plain = None
     if has_baseline(info.name):
@@ -75,7 +82,7 @@ def compare(run: Path, other_run: Path, other: str) -> dict[str, Any]:
 def _trained(info: ModelInfo, data: Path, out: Path, device: str, *, baseline: bool) -> Path:
     recipe = read_recipe(info.name, baseline=baseline)
     splits = train.load_training_data(info, recipe, data, None)
-    run = train.Run(info, recipe, *splits, out, device)
+    run = Run(info, recipe, *splits, out, device)
     if (out / train.RECORD).exists():
         done = train.read_run(out)
         if all(done[key] == value for key, value in run.identity.items() if key != "config"):

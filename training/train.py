@@ -2,253 +2,37 @@
 
 import json
 import math
+import os
 import platform
 import re
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
-from accelerate import Accelerator
-from torch import Tensor
+from accelerate import PartialState
 from tqdm import tqdm
 
 import lvmzoo
-from lvmzoo.checkpoint import CheckpointError, config_dict
-from lvmzoo.files import atomic_file, atomic_folder
+from lvmzoo.checkpoint import config_dict
+from lvmzoo.files import atomic_file
 from lvmzoo.models import model_class
-from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import DATASETS, ModelInfo, model_info
-from training import state
-from training.augment import augment, draw_noise
-from training.data import Split, load_folder, load_split, sha256
+from training import parts, state
+from training.data import Split, load_folder, load_split
 from training.options import data_option, failing_cleanly, images_option
-from training.recipe import Recipe, read_recipe
+from training.recipe import KINDS, Recipe, read_recipe, shared_components
+from training.trainer import Run, Trainer, check_same
 
-__all__ = ["Run", "fit", "generator_for"]
+__all__ = ["fit", "fit_entry"]
 
 LOG, RECORD = "log.jsonl", "run.json"
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: what is trained, on what, how, and where it is written."""
-
-    info: ModelInfo
-    recipe: Recipe
-    train: Split
-    validation: Split
-    out: Path
-    device: str = "auto"
-    checkpoint_every: float = 120.0
-    time_limit: float = math.inf
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Full batches in the training set; a set smaller than a batch makes one."""
-        return max(1, len(self.train) // self.recipe.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps in the whole run."""
-        return self.recipe.epochs * self.steps_per_epoch
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be continued."""
-        return {
-            "entry": self.info.name,
-            "recipe": asdict(self.recipe),
-            "data": sha256(self.train),
-            "config": json.loads(json.dumps(dict(self.info.config))),
-        }
-
-
-def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
-    """Return the generator of one step or epoch: a function of its arguments alone.
-
-    Nothing is carried from step to step, hence a resumed run draws what an undisturbed one
-    would have drawn, and every process of a distributed run draws the whole batch's noise.
-    """
-    entropy = np.random.SeedSequence([seed, *stream.encode(), index])
-    return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
-
-
-class Trainer:
-    """The state of a run in memory, and one step of it."""
-
-    def __init__(self, run: Run) -> None:
-        self.run, recipe = run, run.recipe
-        if torch.are_deterministic_algorithms_enabled() != recipe.deterministic:
-            torch.use_deterministic_algorithms(recipe.deterministic)  # imports the compiler
-        self.accelerator = Accelerator(cpu=run.device == "cpu")
-        device = self.accelerator.device
-        if run.device == "cuda" and device.type != "cuda":
-            raise click.UsageError("--device cuda: no CUDA device is available")
-        if recipe.batch_size % self.accelerator.num_processes:
-            raise click.UsageError(
-                f"batch_size {recipe.batch_size} cannot be divided among "
-                f"{self.accelerator.num_processes} processes"
-            )
-        torch.manual_seed(recipe.seed)
-        cls = model_class(run.info.model_class)
-        self.model: ZooModel = cls(cls.Config(**run.info.config)).train()
-        self.model.to(device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.lr, fused=True)
-        self.wrapped = self.accelerator.prepare_model(self.model)
-        self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.data = run.train.x.to(device)
-        self.labels = run.train.labels.to(device)
-        self.step = 0
-        self.seconds = 0.0
-        self.sums: dict[str, Tensor] = {}
-
-    def advance(self) -> None:
-        """Take one step. Waits for nothing that the device computes."""
-        recipe = self.run.recipe
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        x, labels, noise = self._batch()
-        with self.autocast():
-            output = self.wrapped(x, labels, noise=noise)
-        self.optimizer.zero_grad()
-        self.accelerator.backward(output.loss)
-        if recipe.grad_clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.grad_clip)
-        self.optimizer.step()
-        self._average()
-        for name, value in output._asdict().items():
-            value = value.detach().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.step += 1
-
-    def autocast(self) -> torch.autocast:
-        """The precision of the recipe. Not Accelerate's, which is set once for a whole process."""
-        enabled = self.run.recipe.precision == "bf16"
-        return torch.autocast(self.data.device.type, torch.bfloat16, enabled=enabled)
-
-    def learning_rate(self) -> float:
-        """The rate of the coming step."""
-        recipe = self.run.recipe
-        rate = recipe.lr * min(1.0, (self.step + 1) / max(1, recipe.warmup_steps))
-        if recipe.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * self.step / self.run.total_steps))
-        return rate
-
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """This process's part of the batch, and of the noise drawn for all of it."""
-        recipe, device = self.run.recipe, self.data.device
-        epoch, position = divmod(self.step, self.run.steps_per_epoch)
-        if position == 0 or not hasattr(self, "order"):
-            order = generator_for(recipe.seed, "order", epoch)
-            self.order = torch.randperm(len(self.data), generator=order).to(device)
-        index = self.order[position * recipe.batch_size :][: recipe.batch_size]
-        generator = generator_for(recipe.seed, "noise", self.step)
-        shift = draw_noise(len(index), generator)
-        noise = torch.randn(len(index), self.model.config.latent_dim, generator=generator)
-        part = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        x = self.data[index[part]]
-        if x.dtype == torch.uint8:
-            x = augment(x.float() / 255, recipe.augment, shift[part].to(device, non_blocking=True))
-            x = x.contiguous(memory_format=torch.channels_last)
-        return x, self.labels[index[part]], noise[part].to(device, non_blocking=True)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        # The decay grows with the steps, so that the average is not tied to the random start.
-        decay = min(self.run.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            self.ema[name].lerp_(value, 1 - decay)
-
-    def exported(self) -> ZooModel:
-        """Return the model as it will be used: averaged weights, eval mode."""
-        cls = type(self.model)
-        with torch.device("meta"):
-            model = cls(self.model.config)
-        source = self.ema if self.run.recipe.ema_decay else self.model.state_dict()
-        model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
-        return model.to(self.data.device).eval()  # constants are on the CPU until now
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Mean training terms over the validation split, the same noise every time."""
-        model, split = self.exported(), self.run.validation
-        sums: dict[str, float] = {}
-        for i, x in enumerate(split.x.split(500)):
-            x = x.to(self.data.device)
-            x = x.float() / 255 if x.dtype == torch.uint8 else x
-            noise = generator_for(0, "validation", i)
-            with self.autocast():
-                output = model(x, generator=noise)
-            for name, value in output._asdict().items():
-                sums[name] = sums.get(name, 0.0) + value.item() * len(x)
-        return {name: value / len(split) for name, value in sums.items()}
-
-    def save(self, log_bytes: int) -> None:
-        """Write a checkpoint of this moment, unless the loss has died.
-
-        Raises:
-            CheckpointError: It is not finite; the checkpoints before it stay.
-        """
-        self.check_loss()
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
-        tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
-        tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
-        facts = {"step": self.step, "seconds": self.seconds, "log_bytes": log_bytes}
-        state.save(self.run.out, self.step, tensors, facts | self.run.identity)
-
-    def check_loss(self) -> None:
-        """Look at the losses since the last epoch; this waits for the device.
-
-        Raises:
-            CheckpointError: One was not finite.
-        """
-        loss = self.sums["loss"].item() if self.sums else 0.0
-        if not math.isfinite(loss):
-            raise CheckpointError(
-                f"the loss became {loss} at or shortly before step {self.step}; the last good "
-                "checkpoint is kept: lower lr or set grad_clip, with another --out"
-            )
-
-    def restore(self, saved: state.Saved) -> int:
-        """Go back to a checkpoint; return how long the log was.
-
-        Raises:
-            CheckpointError: It belongs to another run.
-        """
-        for key, value in self.run.identity.items():
-            if saved.facts[key] != value:
-                differs = key
-                if isinstance(value, dict):
-                    names = [k for k in value if saved.facts[key].get(k) != value[k]]
-                    differs = f"{key} ({', '.join(names)})"
-                raise CheckpointError(
-                    f"cannot resume {self.run.out}: its {differs} differs from this run's; "
-                    "use another --out, or --overwrite"
-                )
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)
-            }
-
-        device = self.data.device
-        self.model.load_state_dict(part("model."))
-        for name, value in part("ema.").items():
-            self.ema[name].copy_(value)
-        state.unpack_optimizer(self.optimizer, part("adam."))
-        self.sums = {k: v.to(device) for k, v in part("sums.").items()}
-        self.step, self.seconds = saved.facts["step"], saved.facts["seconds"]
-        return int(saved.facts["log_bytes"])
 
 
 def fit(run: Run) -> bool:
@@ -261,10 +45,16 @@ def fit(run: Run) -> bool:
     saved = state.load_latest(run.out)
     log_bytes = trainer.restore(saved) if saved else 0
     started = last_saved = time.monotonic()
-    earlier = trainer.seconds
-    with (run.out / LOG).open("ab") as log:
-        log.truncate(log_bytes)
-        bar = tqdm(total=run.total_steps, initial=trainer.step, unit="step", disable=None)
+    earlier, main = trainer.seconds, trainer.accelerator.is_main_process
+    with (run.out / LOG if main else Path(os.devnull)).open("ab") as log:
+        if main:
+            log.truncate(log_bytes)
+        bar = tqdm(
+            total=run.total_steps,
+            initial=trainer.step,
+            unit="step",
+            disable=None if main else True,
+        )
         while trainer.step < run.total_steps:
             trainer.advance()
             bar.update()
@@ -273,26 +63,30 @@ def fit(run: Run) -> bool:
             if trainer.step % run.steps_per_epoch == 0:
                 _log_epoch(trainer, log, bar)
             done = trainer.step == run.total_steps
-            late = now - started >= run.time_limit
+            late = trainer.any_process(now - started >= run.time_limit)
             if done or late or now - last_saved >= run.checkpoint_every:
-                if trainer.accelerator.is_main_process:
+                if main:
                     trainer.save(log.tell())
                 last_saved = time.monotonic()
             if late and not done:
                 break
         bar.close()
     if trainer.step < run.total_steps:
-        print(f"stopped at step {trainer.step} of {run.total_steps}; go on with --resume")
+        trainer.accelerator.print(
+            f"stopped at step {trainer.step} of {run.total_steps}; go on with --resume"
+        )
         return False
-    if trainer.accelerator.is_main_process:
+    if main:
         _finish(trainer)
+    trainer.accelerator.wait_for_everyone()  # the next component's run reads the file
     return True
 
 
 def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
     run = trainer.run
     trainer.check_loss()
-    means = {k: v.item() / run.steps_per_epoch for k, v in trainer.sums.items()}
+    sums = trainer.accelerator.reduce(trainer.sums, "mean")  # each process has summed its part
+    means = {k: v.item() / run.steps_per_epoch for k, v in sums.items()}
     trainer.sums = {}
     line: dict[str, Any] = {
         "epoch": trainer.step // run.steps_per_epoch,
@@ -316,19 +110,18 @@ def _finish(trainer: Trainer) -> None:
     """Write the weights as a folder that `lvmzoo.from_pretrained` loads, and the record."""
     run, recipe = trainer.run, trainer.run.recipe
     model = trainer.exported()
-    with atomic_folder(run.out) as folder:
-        model._save_pretrained(folder)
-        (folder / "README.md").unlink()
-        for component in model.COMPONENTS:
-            data = model.serialize(component, getattr(torch, recipe.dtype))
-            (folder / f"{component}.safetensors").write_bytes(data)
+    data = model.serialize(run.component, getattr(torch, recipe.dtype))
+    with atomic_file(run.out / f"{run.component}.safetensors") as temporary:
+        temporary.write_bytes(data)
+    if (run.component,) == model.COMPONENTS:
+        parts.write_config(run.out, model)
     record = run.identity | {
         "config": config_dict(model.config),
         "steps": run.total_steps,
         "examples": len(run.train),
         "data_source": run.train.source,
         "seconds": round(trainer.seconds, 1),
-        "hardware": _hardware(trainer.data.device),
+        "hardware": _hardware(trainer.device),
         "processes": trainer.accelerator.num_processes,
         "versions": {"lvmzoo": lvmzoo.__version__, "torch": torch.__version__},
         "command": f"python -m training.train {shlex.join(sys.argv[1:])}",
@@ -345,10 +138,53 @@ def read_run(out: Path) -> dict[str, Any]:
     return record
 
 
+def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -> bool:
+    """Train every component of an entry in turn, going on with what `run.out` holds.
+
+    A model of one component is trained in `run.out` itself. Others have a folder in it for each
+    component, and are put together when all are finished; a component that the recipe takes from
+    another entry is looked for beside `run.out`.
+
+    Arguments:
+        run: The run of the last component, by the entry's own recipe.
+        settings: As for `read_recipe`.
+        baseline: As for `read_recipe`.
+
+    Returns:
+        Whether the entry is complete.
+    """
+    name, started = run.info.name, time.monotonic()
+    components = model_class(run.info.model_class).COMPONENTS
+    if len(components) == 1:
+        return fit(run)
+    trained, shared = False, shared_components(name)
+    files = {c: parts.find_shared(c, shared[c], run.out.parent) for c in components if c in shared}
+    for component in components:
+        if component in files:
+            continue
+        recipe = read_recipe(name, settings, baseline=baseline, component=component)
+        out = run.out / component
+        left = run.time_limit - (time.monotonic() - started)
+        part = replace(run, recipe=recipe, out=out, time_limit=left, component=component)
+        part = replace(part, given=dict(files))
+        out.mkdir(exist_ok=True)
+        if (out / RECORD).exists():
+            check_same(part.identity, read_run(out), out)
+        elif (trained and left <= 0) or not fit(part):
+            return False
+        else:
+            trained = True
+        files[component] = out / f"{component}.safetensors"
+    if PartialState().is_main_process:
+        parts.put_together(run.out, files)
+    return True
+
+
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} {platform.machine()} CPU cores"
+    threads = torch.get_num_threads()
+    return f"an {platform.machine()} CPU, {threads} thread{'s' * (threads > 1)}"
 
 
 def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:
@@ -356,7 +192,7 @@ def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     content = sorted(out.iterdir())
     if overwrite:
-        for path in content:
+        for path in [*content, *(p for c in KINDS for p in (out / c).glob("*"))]:
             if path.is_file() and _OURS.fullmatch(path.name):
                 path.unlink()
     elif content and not resume:
@@ -409,13 +245,15 @@ def main(
     if images is not None:
         config = {**info.config, "classes": train.classes, "dataset": images.resolve().name}
         info = replace(info, config=config, classes=train.classes)
-    prepare_out(out, resume=resume, overwrite=overwrite)
+    if PartialState(cpu=device == "cpu").is_main_process:
+        prepare_out(out, resume=resume, overwrite=overwrite)
     if resume and (out / RECORD).exists():
         print(f"{out} is finished; nothing to do")
         return
     limit -= time.monotonic() - started
     every = parse_duration(checkpoint_every)
-    fit(Run(info, recipe, train, validation, out, device, every, limit))
+    run = Run(info, recipe, train, validation, out, device, every, limit)
+    fit_entry(run, settings, baseline=baseline)
 
 
 def load_training_data(

@@ -12,6 +12,7 @@ CLASSES = {
     "VAE2D": "lvmzoo.models.vae2d",
     "VAE": "lvmzoo.models.vae",
     "VLAE": "lvmzoo.models.vlae",
+    "VQVAE": "lvmzoo.models.vqvae",
 }
 
 

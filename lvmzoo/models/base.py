@@ -1,7 +1,7 @@
 """What all models share: a config, a place on a device, folders and the Hub."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -22,7 +22,7 @@ library_name: lvmzoo
 tags: [{tags}]
 ---
 
-A {name} of [lvmzoo](https://pypi.org/project/lvmzoo/).
+A {name} of lvmzoo, a zoo of latent variable models.
 
 ```python
 import lvmzoo
@@ -197,8 +197,15 @@ class ZooModel(
         tensors = {name: t.to(dtype or t.dtype) for name, t in state.items()}
         return checkpoint.serialize(tensors, self.component_metadata(component))
 
-    def component_metadata(self, component: str) -> dict[str, Any]:
-        """What a component's file says of itself, checked when it is loaded."""
+    def component_metadata(
+        self, component: str, parts: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> dict[str, Any]:
+        """Return what a component's file says of itself, checked when it is loaded.
+
+        Arguments:
+            component: One of `COMPONENTS`.
+            parts: The tensors of all components, where they are not in the model yet.
+        """
         return {
             "model_class": type(self).__name__,
             "component": component,

@@ -6,6 +6,7 @@ https://arxiv.org/abs/1312.6114
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -202,13 +203,9 @@ class VariationalModel(ZooModel):
             num_samples: Posterior draws per example.
             generator: Source of the draws.
         """
-        check_count(num_samples, "num_samples")
-        check_generator(generator)
-        x = self._scale(self._check_data(x))
-        mean, log_std = self._infer(x)
+        x, mean, log_std, draws = self._draws(x, num_samples, generator)
         reconstruction, kl = torch.zeros_like(mean[:, 0]), torch.zeros_like(mean[:, 0])
-        for _ in range(num_samples):
-            z = mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
+        for z in draws:
             reconstruction = reconstruction + gaussian_log_prob(x, *self._observe(z)) / num_samples
             kl = kl + self._kl(z, mean, log_std) / num_samples
         return ELBO(reconstruction - kl, reconstruction, kl)
@@ -226,13 +223,9 @@ class VariationalModel(ZooModel):
             num_samples: Posterior draws per example.
             generator: Source of the draws.
         """
-        check_count(num_samples, "num_samples")
-        check_generator(generator)
-        x = self._scale(self._check_data(x))
-        mean, log_std = self._infer(x)
+        x, mean, log_std, draws = self._draws(x, num_samples, generator)
         log_weights = []
-        for _ in range(num_samples):
-            z = mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
+        for z in draws:
             log_joint = gaussian_log_prob(x, *self._observe(z)) + self._prior_log_prob(z)
             log_weights.append(log_joint - gaussian_log_prob(z, mean, log_std))
         return torch.stack(log_weights).logsumexp(0) - math.log(num_samples)
@@ -240,6 +233,17 @@ class VariationalModel(ZooModel):
     def prior_log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z), (N,) in nats, for latents z of shape (N, latent_dim)."""
         return self._prior_log_prob(self._check_latents(z))
+
+    def _draws(
+        self, x: Any, num_samples: int, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor, Iterator[Tensor]]:
+        """Check the arguments; return scaled x, q(z|x) and draws from it, made one at a time."""
+        check_count(num_samples, "num_samples")
+        check_generator(generator)
+        x = self._scale(self._check_data(x))
+        mean, log_std = self._infer(x)
+        noise = (self._randn(*mean.shape, generator=generator) for _ in range(num_samples))
+        return x, mean, log_std, (mean + log_std.exp() * eps for eps in noise)
 
     def _check_latents(self, z: Any) -> Tensor:
         shape = (None, self.config.latent_dim)

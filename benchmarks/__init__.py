@@ -1,0 +1,1 @@
+"""Ratios against references and limits: `python -m benchmarks NAME`, from a checkout."""

@@ -1,0 +1,407 @@
+"""VQ-VAE for images, with an autoregressive prior over its codes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lvmzoo import checkpoint
+from lvmzoo.checks import (
+    check_codes,
+    check_count,
+    check_generator,
+    check_labels,
+    check_mask,
+    check_positive,
+)
+from lvmzoo.models.base import ImageConfig, ZooModel, require_range
+from lvmzoo.nn.quantizer import Quantized, VectorQuantizer
+from lvmzoo.priors.base import CodePrior
+from lvmzoo.priors.gated_pixelcnn import GatedPixelCNN
+from lvmzoo.priors.pixelcnn import PixelCNN
+
+__all__ = ["VQVAE", "Autoencoder", "VQVAEConfig", "VQVAEOutput"]
+
+PRIORS = ("pixelcnn", "gated_pixelcnn")
+COMMITMENT = 0.25  # beta in equation 3 of the paper
+DOWNSAMPLING = 4
+
+
+@dataclass(frozen=True)
+class VQVAEConfig(ImageConfig):
+    """Config of `VQVAE`.
+
+    Arguments:
+        channels: Width of encoder and decoder, and dimension D of a code vector.
+        residual_channels: Width inside the residual blocks.
+        residual_layers: Residual blocks in the encoder, and in the decoder.
+        num_codes: Size K of the codebook.
+        prior: "pixelcnn", unconditional, or "gated_pixelcnn", with or without a label.
+        prior_embedding: Dimension in which the prior embeds a code.
+        prior_channels: Width of the prior.
+        prior_layers: Gated layers or residual blocks of the prior.
+        prior_hidden: Width of the 1x1 convolution before the prior's logits.
+    """
+
+    channels: int = 256
+    residual_channels: int = 64
+    residual_layers: int = 2
+    num_codes: int = 128
+    prior: str = "pixelcnn"
+    prior_embedding: int = 64
+    prior_channels: int = 128
+    prior_layers: int = 12
+    prior_hidden: int = 512
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be made of."""
+        super().__post_init__()
+        if self.prior not in PRIORS:
+            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, not {self.prior!r}")
+        widths = ("channels", "residual_channels", "prior_embedding", "prior_channels")
+        require_range(self, **dict.fromkeys(widths, (1, 4096)), prior_hidden=(1, 65536))
+        require_range(self, residual_layers=(0, 64), prior_layers=(1, 64), num_codes=(2, 65536))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the code grid."""
+        return self.image_size // DOWNSAMPLING, self.image_size // DOWNSAMPLING
+
+
+class VQVAEOutput(NamedTuple):
+    """The autoencoder's training step, scalars: loss = mse + codebook + 0.25 commitment.
+
+    The mean squared error is of images scaled to [-1, 1]; perplexity is that of the batch's codes.
+    """
+
+    loss: Tensor
+    mse: Tensor
+    codebook: Tensor
+    commitment: Tensor
+    perplexity: Tensor
+
+
+class Autoencoder(nn.Module):
+    """Encoder, quantizer and decoder, for images in [0, 1]."""
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        super().__init__()
+        self.encoder = _encoder(config)
+        self.quantizer = VectorQuantizer(config.num_codes, config.channels)
+        self.decoder = _decoder(config)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what is quantised, (N, D, H / 4, W / 4)."""
+        features: Tensor = self.encoder(2 * x - 1)
+        return features.to(self.quantizer.codebook.dtype)
+
+    def forward(self, x: Tensor) -> VQVAEOutput:
+        """Return the training loss."""
+        quantized: Quantized = self.quantizer(self.features(x))
+        mse = F.mse_loss(self.decoder(quantized.vectors).to(x.dtype), 2 * x - 1)
+        codebook, commitment = quantized.codebook_loss, quantized.commitment_loss
+        loss = mse + codebook + COMMITMENT * commitment
+        return VQVAEOutput(loss, mse, codebook, commitment, self._perplexity(quantized.codes))
+
+    def _perplexity(self, codes: Tensor) -> Tensor:
+        # Not by bincount, for which the CPU would have to wait for a GPU.
+        codebook, codes = self.quantizer.codebook, codes.flatten()
+        ones = torch.ones_like(codes, dtype=codebook.dtype)
+        counts = codebook.new_zeros(len(codebook)).scatter_add_(0, codes, ones)
+        p = counts / len(codes)
+        return (-torch.xlogy(p, p).sum()).exp()
+
+
+class VQVAE(ZooModel):
+    """VQ-VAE for images, with a prior over its codes so that it samples.
+
+    References:
+        Neural Discrete Representation Learning (van den Oord et al. 2017),
+        https://arxiv.org/abs/1711.00937
+
+    Arguments:
+        config: Sizes, classes and kind of prior; see `VQVAEConfig`.
+
+    Example:
+        >>> model = VQVAE(VQVAEConfig(channels=16, prior_channels=16, prior_layers=2))
+        >>> codes = model.encode(torch.rand(4, 3, 32, 32))
+        >>> codes.shape, model.decode(codes).shape, model.code_log_prob(codes).shape
+        (torch.Size([4, 8, 8]), torch.Size([4, 3, 32, 32]), torch.Size([4]))
+    """
+
+    Config = VQVAEConfig
+    COMPONENTS = ("autoencoder", "prior")
+    config: VQVAEConfig
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        super().__init__(config)
+        self.autoencoder = Autoencoder(config)
+        self.prior = _prior(config)
+
+    def component_metadata(
+        self, component: str, parts: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> dict[str, Any]:
+        """Return what a component's file says of itself; see `ZooModel.component_metadata`.
+
+        The autoencoder's file depends on no field of the prior, so that models which differ in
+        their priors share it; the prior's file names the autoencoder whose codes it is for.
+        """
+        metadata = super().component_metadata(component, parts)
+        if component == "autoencoder":
+            config = metadata["config"]
+            metadata["config"] = {
+                key: value
+                for key, value in config.items()
+                if key != "classes" and not key.startswith("prior")
+            }
+        else:
+            tensors = None if parts is None else parts["autoencoder"]
+            metadata["autoencoder"] = self.autoencoder_sha256(tensors)
+        return metadata
+
+    def autoencoder_sha256(self, tensors: Mapping[str, Tensor] | None = None) -> str:
+        """Return the SHA-256 of the autoencoder's file in float16, which names it.
+
+        The name stays the same when a model that was loaded from float16 is saved in float32.
+
+        Arguments:
+            tensors: The autoencoder's tensors; by default the model's own.
+        """
+        tensors = self.autoencoder.state_dict() if tensors is None else tensors
+        half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
+        data = checkpoint.serialize(half, self.component_metadata("autoencoder"))
+        return hashlib.sha256(data).hexdigest()
+
+    def forward(self, x: Tensor, labels: Any = None) -> VQVAEOutput:
+        """Return the autoencoder's training loss; the prior's is that of `prior(codes, labels)`.
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1]. Values are not checked.
+            labels: Ignored: the autoencoder is unconditional.
+        """
+        output: VQVAEOutput = self.autoencoder(self._check_images(x, values=False))
+        return output
+
+    def encode(self, x: Tensor, *, sample: bool = False) -> Tensor:
+        """Return codes (N, H / 4, W / 4) int64.
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1].
+            sample: Changes nothing: the encoder is deterministic.
+        """
+        features = self.autoencoder.features(self._check_images(x))
+        return self.autoencoder.quantizer.nearest(features.permute(0, 2, 3, 1))
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Return the code vectors (N, D, H / 4, W / 4) of codes (N, H / 4, W / 4)."""
+        return self.autoencoder.quantizer.embed(self._check_codes(codes))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return images (N, C, H, W) in [0, 1].
+
+        Arguments:
+            codes: (N, H / 4, W / 4), of any integer dtype.
+        """
+        return self._decode(self.embed(codes))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the decoded codes of images x (N, C, H, W) in [0, 1]."""
+        return self._decode(self.autoencoder.quantizer.embed(self.encode(x)))
+
+    def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int = 10) -> Tensor:
+        """Decode the straight lines between the features of x_a and of x_b, each point quantised.
+
+        Arguments:
+            x_a: Where the lines start: images (N, C, H, W) in [0, 1].
+            x_b: Where they end, in the shape of x_a.
+            steps: Pictures on each line, both ends included, at least 2.
+
+        Returns:
+            (N, steps, C, H, W): the first is the reconstruction of x_a, the last that of x_b.
+        """
+        check_count(steps, "steps", least=2, most=10_000)
+        x_a, x_b = self._check_images(x_a, "x_a"), self._check_images(x_b, "x_b")
+        if x_a.shape != x_b.shape:
+            raise ValueError(f"x_a has shape {tuple(x_a.shape)}, x_b {tuple(x_b.shape)}")
+        a, b = self.autoencoder.features(x_a), self.autoencoder.features(x_b)
+        weights = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)
+        features = torch.lerp(a[:, None], b[:, None], weights[:, None, None, None]).flatten(0, 1)
+        codes = self.autoencoder.quantizer.nearest(features.permute(0, 2, 3, 1))
+        images = self._decode(self.autoencoder.quantizer.embed(codes))
+        return images.view(len(a), steps, *images.shape[1:])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: Any = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        decoder_noise: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw new images: codes from the prior, then their decoding.
+
+        Arguments:
+            n: How many.
+            labels: A class, n classes or a LongTensor (n,); None is unconditional.
+            temperature: Divides the prior's logits; 1 samples the prior itself.
+            top_k: Draw each code among this many of the most likely ones.
+            top_p: Draw each code among the fewest that have this probability together.
+            decoder_noise: Must be False: the decoder has none.
+            generator: Source of the noise; on the CPU it serves a model on any device.
+
+        Returns:
+            Images (n, C, H, W) in [0, 1].
+        """
+        check_count(n)
+        check_positive(temperature, "temperature")
+        check_generator(generator)
+        if top_k is not None:
+            check_count(top_k, "top_k", most=self.config.num_codes)
+        if top_p is not None and check_positive(top_p, "top_p") > 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+        if decoder_noise:
+            raise ValueError("decoder_noise must be False: a VQVAE's decoder has no noise")
+        codes = self.prior.sample(
+            n,
+            self._check_labels(labels, n),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            generator=generator,
+        )
+        return self._decode(self.autoencoder.quantizer.embed(codes))
+
+    def code_log_prob(self, codes: Tensor, labels: Any = None) -> Tensor:
+        """Return log p(codes) under the prior, or log p(codes | labels), (N,) in nats.
+
+        Arguments:
+            codes: (N, H / 4, W / 4), of any integer dtype.
+            labels: A class, N classes or a LongTensor (N,); None is unconditional.
+        """
+        codes = self._check_codes(codes)
+        return self.prior.log_prob(codes, self._check_labels(labels, len(codes)))
+
+    @torch.no_grad()
+    def complete(
+        self,
+        x_or_codes: Tensor,
+        known: Tensor,
+        *,
+        n: int = 1,
+        labels: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Keep the known part of the code grid and draw the rest.
+
+        Each unknown code is drawn given all codes, known or drawn, before it in raster order. If
+        the known part comes first in that order (the top half kept, say), this draws from the
+        prior given the known part, exactly. With any other mask it does not: a known code has no
+        influence on the unknown ones before it, so that seams may show there.
+
+        Arguments:
+            x_or_codes: Images (N, C, H, W) in [0, 1], or their codes (N, H / 4, W / 4).
+            known: Booleans (H / 4, W / 4), or (N, H / 4, W / 4): which codes are kept.
+            n: Completions of each.
+            labels: A class, N classes or a LongTensor (N,); None is unconditional.
+            generator: Source of the noise; on the CPU it serves a model on any device.
+
+        Returns:
+            Images (N, n, C, H, W) in [0, 1].
+        """
+        check_count(n)
+        check_generator(generator)
+        if isinstance(x_or_codes, Tensor) and x_or_codes.is_floating_point():
+            codes = self.encode(x_or_codes)
+        else:
+            codes = self._check_codes(x_or_codes)
+        known = check_mask(known, codes.shape, "known", self.device)
+        given_labels = self._check_labels(labels, len(codes))
+        drawn = self.prior.sample(
+            n * len(codes),
+            None if given_labels is None else given_labels.repeat_interleave(n),
+            given=codes.repeat_interleave(n, 0),
+            known=known.expand_as(codes).repeat_interleave(n, 0),
+            generator=generator,
+        )
+        images = self._decode(self.autoencoder.quantizer.embed(drawn))
+        return images.view(len(codes), n, *images.shape[1:])
+
+    def _decode(self, vectors: Tensor) -> Tensor:
+        images: Tensor = self.autoencoder.decoder(vectors)
+        return ((images.to(self.dtype) + 1) / 2).clamp(0, 1)
+
+    def _check_codes(self, codes: Any) -> Tensor:
+        return check_codes(codes, self.config.grid, self.config.num_codes, self.device)
+
+    def _check_labels(self, labels: Any, n: int) -> Tensor | None:
+        if labels is None:
+            return None
+        if not self.prior.num_labels:
+            raise ValueError("this VQVAE's prior is unconditional: it takes no labels")
+        return check_labels(labels, n, self.prior.num_labels, self.device)
+
+
+class _Residual(nn.Module):
+    """x + a 1x1 of a 3x3 convolution, each after a ReLU."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        y: Tensor = self.block(x)
+        return x + y
+
+
+def _residuals(config: VQVAEConfig) -> list[nn.Module]:
+    sizes = config.channels, config.residual_channels
+    return [_Residual(*sizes) for _ in range(config.residual_layers)]
+
+
+def _encoder(config: VQVAEConfig) -> nn.Sequential:
+    width = config.channels
+    return nn.Sequential(
+        nn.Conv2d(config.in_channels, width, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 4, stride=2, padding=1),
+        *_residuals(config),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 1),
+    )
+
+
+def _decoder(config: VQVAEConfig) -> nn.Sequential:
+    width = config.channels
+    return nn.Sequential(
+        *_residuals(config),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, width, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, config.in_channels, 4, stride=2, padding=1),
+    )
+
+
+def _prior(config: VQVAEConfig) -> CodePrior:
+    sizes = {
+        "embedding": config.prior_embedding,
+        "channels": config.prior_channels,
+        "layers": config.prior_layers,
+        "hidden": config.prior_hidden,
+    }
+    if config.prior == "pixelcnn":
+        return PixelCNN(config.num_codes, config.grid, **sizes)
+    return GatedPixelCNN(config.num_codes, config.grid, len(config.classes), **sizes)

@@ -1,0 +1,103 @@
+"""Convolutions that see only what comes before a position in raster order."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["MaskedConv2d", "VerticalConv2d", "padded_row", "shift_down", "shift_right", "taps"]
+
+
+class VerticalConv2d(nn.Conv2d):
+    """A k x k convolution without the rows below its centre: it sees rows up to its own.
+
+    Arguments:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Width k, odd. The kernel is (k // 2 + 1, k): rows that a mask would make
+            zero are neither stored nor computed.
+
+    Example:
+        >>> VerticalConv2d(2, 3, 5)(torch.zeros(1, 2, 8, 8)).shape
+        torch.Size([1, 3, 8, 8])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        reach = kernel_size // 2
+        super().__init__(
+            in_channels, out_channels, (reach + 1, kernel_size), padding=(0, reach), bias=True
+        )
+        self.reach = reach
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        return super().forward(F.pad(x, (0, 0, self.reach, 0)))
+
+
+class MaskedConv2d(VerticalConv2d):
+    """A convolution that sees the positions before its own, and for type B its own.
+
+    References:
+        Pixel Recurrent Neural Networks (van den Oord et al. 2016), section 3.4,
+        https://arxiv.org/abs/1601.06759
+
+    Arguments:
+        kind: "A" leaves out the position itself, "B" takes it in.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Width, odd.
+    """
+
+    mask: Tensor
+
+    def __init__(self, kind: str, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
+        # Made on the CPU whatever the default device is: a model is loaded on the meta device.
+        mask = torch.ones(self.reach + 1, kernel_size, device="cpu")
+        mask[-1, self.reach + (kind == "B") :] = 0
+        self.register_buffer("mask", mask, persistent=False)
+        with torch.no_grad():
+            self.weight.mul_(self.mask.to(self.weight.device))
+
+    def masked_weight(self) -> Tensor:
+        """Return the kernel, (out_channels, in_channels, k // 2 + 1, k), zero where masked."""
+        return self.weight * self.mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        x = F.pad(x, (0, 0, self.reach, 0))
+        return F.conv2d(x, self.masked_weight(), self.bias, padding=(0, self.reach))
+
+
+def shift_down(x: Tensor) -> Tensor:
+    """Move (..., H, W) down by one row; zeros come in."""
+    return F.pad(x, (0, 0, 1, -1))
+
+
+def shift_right(x: Tensor) -> Tensor:
+    """Move (..., H, W) to the right by one column; zeros come in."""
+    return F.pad(x, (1, -1))
+
+
+def taps(conv: nn.Conv2d) -> tuple[list[list[Tensor]], Tensor]:
+    """Return a convolution's kernel as kh x kw matrices (inputs, outputs), and its bias.
+
+    The matrices are views that BLAS takes as they are if the kernel lies in memory as
+    channels_last. Without a bias the second is empty.
+    """
+    weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
+    bias = weight.new_empty(0) if conv.bias is None else conv.bias.detach()
+    return [[tap.t() for tap in row.unbind(2)] for row in weight.unbind(2)], bias
+
+
+def padded_row(
+    like: Tensor, width: int, n: int, channels: int, reach: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Return memory for a row of n grids, and that row as each tap of a kernel's row sees it.
+
+    Returns:
+        The row (W, n, C), and 2 reach + 1 matrices (W n, C) of the same memory, moved by -reach to
+        reach columns; what comes in from outside is zero.
+    """
+    row = like.new_zeros(width + 2 * reach, n, channels)
+    windows = [row[k : k + width].flatten(0, 1) for k in range(2 * reach + 1)]
+    return row[reach : reach + width], windows

@@ -1,0 +1,127 @@
+"""What the priors over code grids share: loss, log-probability and sampling."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lvmzoo.priors.sampling import GridSampler, draw_noise, fill_grid
+
+__all__ = ["CodePrior", "PriorOutput", "code_head"]
+
+# Grids drawn at a time: more would not be faster, and the caches grow with it.
+SAMPLE_BLOCK = 256
+
+
+class PriorOutput(NamedTuple):
+    """The training step, scalars: the loss in nats per code, and the same in bits."""
+
+    loss: Tensor
+    bits_per_code: Tensor
+
+
+class CodePrior(nn.Module):
+    """p(codes) on an H x W grid, each code given those before it in raster order.
+
+    Arguments:
+        num_codes: Size K of the codebook.
+        grid: Height H and width W.
+        num_labels: Classes that can be conditioned on; label `num_labels` stands for none.
+    """
+
+    def __init__(self, num_codes: int, grid: tuple[int, int], num_labels: int) -> None:
+        super().__init__()
+        self.num_codes, self.grid, self.num_labels = num_codes, grid, num_labels
+        # Sampling multiplies by single taps of kernels: as channels_last they are matrices as they
+        # lie in memory, and nothing has to be copied at every call. Files hold the usual layout.
+        self.register_load_state_dict_post_hook(_to_channels_last)
+
+    @property
+    def weight(self) -> Tensor:
+        """A parameter, which tells device and dtype."""
+        return next(self.parameters())
+
+    def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the logits (n, K, H, W) of every code given those before it.
+
+        Arguments:
+            codes: (n, H, W) int64.
+            labels: (n,) int64; None, or `num_labels` for a grid, is unconditional.
+        """
+        raise NotImplementedError
+
+    def _sampler(self, n: int, labels: Tensor | None) -> GridSampler:
+        raise NotImplementedError
+
+    def forward(self, codes: Tensor, labels: Tensor | None = None) -> PriorOutput:
+        """Return the mean negative log-likelihood of a code."""
+        logits = self.logits(codes, labels).to(self.weight.dtype)
+        loss = F.cross_entropy(logits, codes)
+        return PriorOutput(loss, loss.detach() / math.log(2))
+
+    def log_prob(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return log p(codes) or log p(codes | labels), (n,) in nats."""
+        logits = self.logits(codes, labels).to(self.weight.dtype)
+        return -F.cross_entropy(logits, codes, reduction="none").sum((1, 2))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        given: Tensor | None = None,
+        known: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw grids of codes, computing each activation once.
+
+        References:
+            Fast Generation for Convolutional Autoregressive Models (Ramachandran et al. 2017),
+            https://arxiv.org/abs/1704.06001
+
+        Arguments:
+            n: How many.
+            labels: (n,) int64, or None.
+            temperature: Divides the logits.
+            top_k: Draw each code among this many of the most likely ones.
+            top_p: Draw each code among the fewest that have this probability together.
+            given: Codes (n, H, W), kept where `known`.
+            known: Booleans (n, H, W). A known code has no influence on unknown ones before it.
+            generator: Source of the noise.
+
+        Returns:
+            Codes (n, H, W) int64.
+        """
+        blocks = []
+        for start in range(0, n, SAMPLE_BLOCK):
+            part = slice(start, min(start + SAMPLE_BLOCK, n))
+            size = part.stop - part.start
+            noise = draw_noise((*self.grid, size, self.num_codes), generator, self.weight)
+            grid = fill_grid(
+                self._sampler(size, None if labels is None else labels[part]),
+                noise,
+                None if given is None else given[part].permute(1, 2, 0),
+                None if known is None else known[part].permute(1, 2, 0),
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+            )
+            blocks.append(grid.permute(2, 0, 1))
+        return torch.cat(blocks).contiguous()
+
+
+def code_head(channels: int, hidden: int, num_codes: int) -> nn.Sequential:
+    """Return the 1x1 convolutions from a stack to the logits, over the last dimension: (..., C)."""
+    return nn.Sequential(
+        nn.ReLU(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, num_codes)
+    )
+
+
+def _to_channels_last(module: nn.Module, _: object) -> None:
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,171 @@
+"""PixelCNN over a grid of codes, with a sampler that caches activations."""
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lvmzoo.nn.raster import MaskedConv2d, padded_row, taps
+from lvmzoo.priors.base import CodePrior, code_head
+
+__all__ = ["PixelCNN"]
+
+FIRST_KERNEL = 7
+
+
+class PixelCNN(CodePrior):
+    """p(codes), unconditional: one stack of masked convolutions.
+
+    References:
+        Pixel Recurrent Neural Networks (van den Oord et al. 2016), section 3.4 and figure 5,
+        https://arxiv.org/abs/1601.06759
+
+    Arguments:
+        num_codes: Size K of the codebook.
+        grid: Height H and width W.
+        embedding: Dimension of a code's embedding.
+        channels: Width C inside the residual blocks; between them it is 2 C.
+        layers: Residual blocks.
+        hidden: Width of the 1x1 convolution before the logits.
+
+    Example:
+        >>> prior = PixelCNN(16, (4, 4), channels=8, layers=3)
+        >>> prior.sample(2).shape
+        torch.Size([2, 4, 4])
+    """
+
+    def __init__(
+        self,
+        num_codes: int,
+        grid: tuple[int, int],
+        *,
+        embedding: int = 64,
+        channels: int = 128,
+        layers: int = 12,
+        hidden: int = 512,
+    ) -> None:
+        super().__init__(num_codes, grid, num_labels=0)
+        self.embedding = nn.Embedding(num_codes, embedding)
+        self.first = MaskedConv2d("A", embedding, 2 * channels, FIRST_KERNEL)
+        self.layers = nn.ModuleList(_Block(channels) for _ in range(layers))
+        self.head = code_head(2 * channels, hidden, num_codes)
+        self.to(memory_format=torch.channels_last)
+
+    def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the logits (n, K, H, W); labels are not used."""
+        x = self.first(self.embedding(codes).permute(0, 3, 1, 2))
+        for layer in self.layers:
+            x = layer(x)
+        logits: Tensor = self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return logits
+
+    def _sampler(self, n: int, labels: Tensor | None) -> "_Sampler":
+        return _Sampler(self, n)
+
+
+class _Block(nn.Module):
+    """A residual block; the left of the paper's figure 5."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(2 * channels, channels, 1)
+        self.masked = MaskedConv2d("B", channels, channels, 3)
+        self.widen = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, 2 C, H, W) to the same shape."""
+        y: Tensor = self.widen(self.masked(self.narrow(x.relu()).relu()).relu())
+        return x + y
+
+
+class _Sampler:
+    """Cached activations of n grids.
+
+    What the rows above give to a row is computed once for all of its columns, the rest once for
+    each column. Memory is laid out (W, n, C), so that one column, and a whole row moved by a
+    column, are contiguous matrices.
+    """
+
+    def __init__(self, prior: PixelCNN, n: int) -> None:
+        _, width = prior.grid
+        kernel, self.bias = taps(prior.first)
+        above, left = len(kernel) - 1, len(kernel[0]) // 2
+        # The first convolution sees nothing but codes: what a code adds at each tap is tabled,
+        # (taps (K + 1), 2 C), with zeros for the code K, which stands outside the grid.
+        embedding = F.pad(prior.embedding.weight, (0, 0, 0, 1))
+        tables = [[embedding @ tap for tap in row] for row in kernel[:-1]]
+        self.table = torch.cat([table for row in tables for table in row])
+        self.from_left = [embedding @ tap for tap in kernel[-1][:left][::-1]]
+        size = (above, width + 2 * left, n)
+        self.codes = torch.full(size, prior.num_codes, device=self.bias.device)
+        self.inside = slice(left, left + width)
+        offsets = torch.arange(above * len(kernel[0]), device=self.bias.device)
+        self.offsets = (offsets * (prior.num_codes + 1)).view(above, -1)
+        self.base = self.bias.repeat(width * n, 1)
+        self.columns = self.base.split(n)
+        self.layers = [
+            _BlockSampler(layer, width, n) for layer in cast(Iterable[_Block], prior.layers)
+        ]
+        self.head = prior.head
+
+    def begin_row(self, above: Tensor | None) -> None:
+        """Take in the codes (W, n) of the row above."""
+        if above is None:
+            return
+        self.codes[:-1] = self.codes[1:].clone()
+        self.codes[-1, self.inside] = above
+        windows = self.codes.unfold(1, self.offsets.shape[1], 1).permute(1, 2, 0, 3) + self.offsets
+        sums = F.embedding_bag(windows.reshape(len(self.base), -1), self.table, mode="sum")
+        torch.add(sums, self.bias, out=self.base)
+        for layer in self.layers:
+            layer.next_row()
+
+    def logits(self, column: int) -> Tensor:
+        """Return the logits (n, K) at this column."""
+        x = self.columns[column]
+        for layer in self.layers:
+            x = layer.column(column, x)
+        logits: Tensor = self.head(x)
+        return logits
+
+    def accept(self, column: int, codes: Tensor) -> None:
+        """Take in the codes (n,) at this column."""
+        for table, base in zip(self.from_left, self.columns[column + 1 :], strict=False):
+            base += F.embedding(codes, table)
+        for layer in self.layers:
+            layer.accept(column)
+
+
+class _BlockSampler:
+    """One residual block's part of `_Sampler`."""
+
+    def __init__(self, block: _Block, width: int, n: int) -> None:
+        ((self.narrow,),), self.narrow_bias = taps(block.narrow)
+        (self.taps_above, (self.left, self.itself, _)), self.bias = taps(block.masked)
+        ((self.widen,),), _ = taps(block.widen)
+        channels = len(self.itself)
+        # The masked convolution's input in the current row, and in the row above when it begins.
+        self.row, self.windows = padded_row(self.bias, width, n, channels, 1)
+        self.inputs = self.row.unbind()
+        # What enters the masked convolution's output beside the column itself.
+        self.base = self.bias.repeat(width * n, 1)
+        self.columns = self.base.split(n)
+
+    def next_row(self) -> None:
+        """Go on to the next row."""
+        self.base.copy_(self.bias)
+        for window, tap in zip(self.windows, self.taps_above, strict=True):
+            self.base.addmm_(window, tap)
+
+    def column(self, column: int, x: Tensor) -> Tensor:
+        """Turn the block's input x (n, 2 C) at this column into its output."""
+        y = torch.addmm(self.narrow_bias, x.relu(), self.narrow, out=self.inputs[column]).relu_()
+        y = self.columns[column].addmm_(y, self.itself).relu_()
+        return x.addmm_(y, self.widen)
+
+    def accept(self, column: int) -> None:
+        """Give the next column what this one adds to it."""
+        if column + 1 < len(self.columns):
+            self.columns[column + 1].addmm_(self.inputs[column], self.left)

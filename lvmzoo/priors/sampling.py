@@ -1,0 +1,129 @@
+"""Ancestral sampling of code grids: how one code is drawn, and the loop over a grid.
+
+The noise of a whole grid is drawn before its first code, so that any sampler, however it computes
+the logits, draws the same codes from the same generator.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["GridSampler", "draw_codes", "draw_noise", "fill_grid"]
+
+
+class GridSampler(Protocol):
+    """What computes the logits of a grid in raster order, each from cached activations.
+
+    `begin_row` is called before each row with the codes of the row above (None above the first),
+    then in turn `logits` and `accept` for every column. Except in the first row, all of it runs
+    the same operations on the same memory, so that a GPU can replay a row as one graph.
+    """
+
+    def begin_row(self, above: Tensor | None) -> None:
+        """Take in the codes (W, n) of the row above."""
+
+    def logits(self, column: int) -> Tensor:
+        """Return the logits (n, K) at this column of the current row."""
+
+    def accept(self, column: int, codes: Tensor) -> None:
+        """Take in the codes (n,) at this column of the current row."""
+
+
+def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Draw Gumbel noise on the generator's device, then move it to that of `like`."""
+    where = generator.device if generator is not None else like.device
+    noise = torch.empty(shape, dtype=like.dtype, device=where).exponential_(generator=generator)
+    # An exponential of exactly 0 would make a code certain, whatever its logit.
+    return noise.clamp_min_(torch.finfo(like.dtype).tiny).log_().neg_().to(like.device)
+
+
+def draw_codes(
+    logits: Tensor, noise: Tensor, temperature: float, top_k: int | None, top_p: float | None
+) -> Tensor:
+    """Draw from softmax(logits / temperature), cut to its most likely codes.
+
+    The largest of logits plus Gumbel noise is a draw from their softmax.
+
+    Arguments:
+        logits: (n, K).
+        noise: Gumbel noise (n, K).
+        temperature: Divides the logits.
+        top_k: Draw among this many of the most likely codes only.
+        top_p: Draw among the fewest codes that together have at least this probability.
+
+    Returns:
+        Codes (n,) int64.
+    """
+    if temperature != 1:
+        logits = logits / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        least = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if top_p is not None and top_p < 1:
+        ordered, order = logits.sort(descending=True, stable=True)
+        probabilities = ordered.softmax(-1)
+        before = probabilities.cumsum(-1) - probabilities
+        cut = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= top_p)
+        logits = logits.masked_fill(cut, -torch.inf)
+    return (logits + noise).argmax(-1)
+
+
+def fill_grid(
+    sampler: GridSampler,
+    noise: Tensor,
+    given: Tensor | None,
+    known: Tensor | None,
+    *,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+) -> Tensor:
+    """Draw a grid of codes row by row.
+
+    Arguments:
+        sampler: Computes the logits.
+        noise: Gumbel noise (H, W, n, K).
+        given: Codes (H, W, n) that are kept where `known`.
+        known: Booleans (H, W, n).
+        temperature: As in `draw_codes`.
+        top_k: As in `draw_codes`.
+        top_p: As in `draw_codes`.
+
+    Returns:
+        Codes (H, W, n).
+    """
+    height, width, n, _ = noise.shape
+    grid = torch.zeros(height, width, n, dtype=torch.long, device=noise.device)
+    # Every row works on the same memory: inputs are copied here, codes are copied from here.
+    row, row_noise = torch.zeros_like(grid[0]), torch.empty_like(noise[0])
+    row_given = torch.empty_like(row)
+    row_known = torch.empty_like(row, dtype=torch.bool)
+
+    def draw_row(first: bool) -> None:
+        sampler.begin_row(None if first else row)
+        for j in range(width):
+            codes = draw_codes(sampler.logits(j), row_noise[j], temperature, top_k, top_p)
+            if known is not None:
+                codes = torch.where(row_known[j], row_given[j], codes)
+            row[j].copy_(codes)
+            sampler.accept(j, codes)
+
+    graph = None
+    for i in range(height):
+        row_noise.copy_(noise[i])
+        if given is not None and known is not None:
+            row_given.copy_(given[i])
+            row_known.copy_(known[i])
+        # On a GPU the first rows, drawn one operation at a time, warm up; then one row is recorded
+        # and the rest are replayed, which spares the launch of some hundred small kernels a row.
+        if noise.is_cuda and i >= 2:
+            if graph is None:
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    draw_row(first=False)
+            graph.replay()
+        else:
+            draw_row(first=i == 0)
+        grid[i].copy_(row)
+    return grid

@@ -1,0 +1,104 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ENTRIES
+
+import lvmzoo
+
+CHECKOUT = Path(__file__).parents[1]
+
+# Run where lvmzoo can be found through torch.hub alone, from another folder.
+SCRIPT = """
+import json, sys, torch
+repository, options = "owner/lvmzoo:main", {"skip_validation": True, "trust_repo": True}
+names = torch.hub.list(repository, **options)
+helps = {name: torch.hub.help(repository, name, **options) for name in names}
+fresh = torch.hub.load(repository, "vae2d_gaussian1", **options)
+local = torch.hub.load(sys.argv[1], "vae2d_gaussian1", source="local")
+pretrained = torch.hub.load(sys.argv[1], sys.argv[2], source="local", pretrained=True)
+x = pretrained.sample(4, generator=torch.Generator().manual_seed(3))
+import lvmzoo
+json.dump({"names": names, "helps": helps, "file": lvmzoo.__file__, "listed": lvmzoo.list_models(),
+           "classes": [type(fresh).__name__, type(local).__name__], "x": x.tolist()}, sys.stdout)
+"""
+
+
+@pytest.fixture
+def checkout(zoo, tmp_path) -> Path:
+    """The checkout where torch.hub would put its download, with the small zoo's weights."""
+    root = tmp_path / "torch" / "hub" / "owner_lvmzoo_main"
+    root.mkdir(parents=True)
+    shutil.copyfile(CHECKOUT / "hubconf.py", root / "hubconf.py")
+    ignored = shutil.ignore_patterns("weights", "__pycache__")
+    shutil.copytree(CHECKOUT / "lvmzoo", root / "lvmzoo", ignore=ignored)
+    shutil.copytree(zoo.root, root / "lvmzoo" / "weights")
+    return root
+
+
+def test_from_a_download(checkout, tmp_path):
+    name = "vae2d_gaussian1"
+    hidden = {"PYTHONPATH", "PYTHONSAFEPATH"}
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    environment |= {"TORCH_HOME": str(tmp_path / "torch"), "OMP_NUM_THREADS": "1"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(checkout), name],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=elsewhere,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert Path(result["file"]).is_relative_to(checkout)
+    assert result["names"] == result["listed"] == lvmzoo.list_models()
+    for entry, text in result["helps"].items():
+        info = lvmzoo.model_info(entry)
+        for part in (info.summary, info.dataset, info.paper, info.model_class, "pretrained"):
+            assert part in text
+    assert len(set(result["helps"].values())) == len(result["names"])
+    assert result["classes"] == ["VAE2D", "VAE2D"]
+    model = lvmzoo.create_model(name, pretrained=True)
+    expected = model.sample(4, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(torch.tensor(result["x"]), expected)
+
+
+def check_entry(name: str) -> None:
+    """torch.hub, create_model and from_pretrained are one, and differ from fresh weights."""
+    torch.manual_seed(0)
+    models = [
+        torch.hub.load(CHECKOUT, name, source="local", pretrained=True),
+        lvmzoo.create_model(name, pretrained=True),
+        lvmzoo.from_pretrained(name),
+        torch.hub.load(CHECKOUT, name, source="local"),
+        lvmzoo.create_model(name),
+    ]
+    samples = [model.sample(3, generator=torch.Generator().manual_seed(5)) for model in models]
+    assert torch.equal(samples[0], samples[1])
+    assert torch.equal(samples[0], samples[2])
+    assert not torch.equal(samples[0], samples[3])
+    assert not torch.equal(samples[0], samples[4])
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_all_ways_are_one(zoo, name):
+    check_entry(name)
+
+
+@pytest.mark.parametrize("name", lvmzoo.list_models(pretrained=True))
+def test_all_ways_to_bundled_weights_are_one(name):
+    check_entry(name)
+
+
+def test_errors_pass_through(zoo):
+    with pytest.raises(lvmzoo.CheckpointError, match="has no weights yet"):
+        torch.hub.load(CHECKOUT, "vae_svhn", source="local", pretrained=True)
+    with pytest.raises(RuntimeError, match="Cannot find callable"):
+        torch.hub.load(CHECKOUT, "vae_minst", source="local")

@@ -1,0 +1,120 @@
+"""Tests of the vector quantiser against brute force."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lvmzoo.nn.quantizer import VectorQuantizer
+
+K, D = 9, 5
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def quantizer() -> VectorQuantizer:
+    quantizer = VectorQuantizer(K, D).double()
+    quantizer.codebook.data = torch.randn(K, D, generator=seeded(), dtype=torch.double)
+    return quantizer
+
+
+@pytest.fixture
+def features() -> Tensor:
+    x = torch.randn(3, D, 4, 2, generator=seeded(1), dtype=torch.double)
+    return x.requires_grad_()
+
+
+def brute_force(quantizer: VectorQuantizer, features: Tensor) -> Tensor:
+    differences = features[:, None] - quantizer.codebook[None, :, :, None, None]
+    return differences.square().sum(2).argmin(1)
+
+
+def test_codebook_starts_uniform_in_plus_minus_one_over_k():
+    codebook = VectorQuantizer(128, 256).codebook
+    assert codebook.abs().max() <= 1 / 128
+    assert codebook.abs().max() > 0.99 / 128
+    assert codebook.std().item() == pytest.approx(1 / 128 / 3**0.5, rel=0.02)
+
+
+def test_codes_are_the_nearest_by_brute_force(quantizer, features):
+    codes = quantizer(features).codes
+    assert torch.equal(codes, brute_force(quantizer, features))
+    assert len(codes.unique()) > 3
+
+
+def test_vectors_are_those_of_the_codes(quantizer, features):
+    output = quantizer(features)
+    expected = quantizer.codebook[output.codes].permute(0, 3, 1, 2)
+    torch.testing.assert_close(output.vectors, expected)
+    assert torch.equal(quantizer.embed(output.codes), expected)
+
+
+def test_gradient_passes_straight_through_to_the_features_only(quantizer, features):
+    weights = torch.randn(features.shape, generator=seeded(2), dtype=torch.double)
+    (quantizer(features).vectors * weights).sum().backward()
+    torch.testing.assert_close(features.grad, weights)
+    assert quantizer.codebook.grad is None
+
+
+def test_codebook_loss_moves_only_the_codebook(quantizer, features):
+    output = quantizer(features)
+    output.codebook_loss.backward()
+    assert features.grad is None
+    expected = torch.zeros(K, D, dtype=torch.double)
+    vectors = features.detach().permute(0, 2, 3, 1).reshape(-1, D)
+    for code, vector in zip(output.codes.flatten(), vectors, strict=True):
+        expected[code] += 2 * (quantizer.codebook[code].detach() - vector) / features.numel()
+    torch.testing.assert_close(quantizer.codebook.grad, expected)
+
+
+def test_commitment_loss_moves_only_the_features(quantizer, features):
+    output = quantizer(features)
+    output.commitment_loss.backward()
+    assert quantizer.codebook.grad is None
+    vectors = quantizer.embed(output.codes).detach()
+    torch.testing.assert_close(features.grad, 2 * (features.detach() - vectors) / features.numel())
+    assert output.commitment_loss.item() == pytest.approx(output.codebook_loss.item())
+
+
+def test_autocast_changes_no_code(quantizer, features):
+    quantizer, features = quantizer.float(), features.detach().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = quantizer(features)
+    assert output.vectors.dtype == torch.float32
+    assert torch.equal(output.codes, quantizer(features).codes)
+
+
+def test_revival_moves_unused_codes_to_features_and_no_others(quantizer, features):
+    flat = features.detach().permute(0, 2, 3, 1).reshape(-1, D)
+    before = quantizer.codebook.detach().clone()
+    used = torch.zeros(K, dtype=torch.bool)
+    used[quantizer.nearest(flat)] = True
+    assert 0 < used.sum() < K
+    moved = quantizer.revive(flat, seeded(3))
+    after = quantizer.codebook.detach()
+    assert moved.item() == K - used.sum()
+    assert torch.equal(after[used], before[used])
+    distances = torch.cdist(after[~used], flat)
+    assert (distances.min(1).values == 0).all()
+    assert len(after.unique(dim=0)) == K
+
+
+def test_revival_is_a_function_of_its_generator(quantizer, features):
+    flat = features.detach().permute(0, 2, 3, 1).reshape(-1, D)
+    start = quantizer.codebook.detach().clone()
+    results = []
+    for seed in (3, 3, 4):
+        quantizer.codebook.data.copy_(start)
+        quantizer.revive(flat, seeded(seed))
+        results.append(quantizer.codebook.detach().clone())
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_revival_with_fewer_features_than_codes(quantizer):
+    features = torch.full((2, D), 50.0, dtype=torch.double)
+    quantizer.revive(features)
+    assert torch.isfinite(quantizer.codebook).all()
+    assert (quantizer.codebook == 50).all(1).sum() >= K - 1

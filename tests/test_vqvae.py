@@ -1,0 +1,301 @@
+"""Tests of the VQ-VAE: methods, training step, files, the autoencoder's identity, bad input."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import lvmzoo
+from lvmzoo.checkpoint import CheckpointError
+from lvmzoo.models.vqvae import VQVAE, VQVAEConfig
+
+CONFIG = VQVAEConfig(
+    in_channels=1,
+    image_size=16,
+    classes=("a", "b", "c"),
+    channels=12,
+    residual_channels=4,
+    residual_layers=1,
+    num_codes=7,
+    prior_embedding=4,
+    prior_channels=8,
+    prior_layers=3,
+    prior_hidden=8,
+)
+PRIORS = ("pixelcnn", "gated_pixelcnn")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are no work for two: on a busy machine they would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make(prior: str = "gated_pixelcnn", seed: int = 0) -> VQVAE:
+    torch.manual_seed(seed)
+    model = VQVAE(replace(CONFIG, prior=prior)).eval()
+    images = torch.rand(32, 1, 16, 16, generator=seeded(9))
+    features = model.autoencoder.features(images).permute(0, 2, 3, 1).flatten(0, 2)
+    model.autoencoder.quantizer.revive(features, seeded())  # so that more than one code is used
+    return model
+
+
+@pytest.fixture(params=PRIORS)
+def model(request: pytest.FixtureRequest) -> VQVAE:
+    return make(request.param)
+
+
+@pytest.fixture
+def gated() -> VQVAE:
+    return make()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.rand(5, 1, 16, 16, generator=seeded(1))
+
+
+def test_shapes_and_ranges(model, x):
+    codes = model.encode(x)
+    assert codes.shape == (5, 4, 4)
+    assert codes.dtype == torch.int64
+    assert len(codes.unique()) > 1
+    assert model.embed(codes).shape == (5, 12, 4, 4)
+    for images in (model.decode(codes), model.reconstruct(x), model.sample(5)):
+        assert images.shape == x.shape
+        assert images.min() >= 0
+        assert images.max() <= 1
+    assert model.code_log_prob(codes).shape == (5,)
+    assert not any(hasattr(model, name) for name in ("elbo", "posterior", "log_likelihood"))
+
+
+def test_reconstruction_is_the_decoding_of_the_codes(model, x):
+    assert torch.equal(model.reconstruct(x), model.decode(model.encode(x).to(torch.uint8)))
+
+
+def test_interpolation_ends_at_the_reconstructions(model, x):
+    images = model.interpolate(x, x.flip(0), steps=4)
+    assert images.shape == (5, 4, 1, 16, 16)
+    torch.testing.assert_close(images[:, 0], model.reconstruct(x))
+    torch.testing.assert_close(images[:, -1], model.reconstruct(x.flip(0)))
+
+
+def test_training_step(model, x):
+    output = model(x)
+    mse = (2 * model.reconstruct(x) - 2 * x).square().mean()
+    assert output.mse.item() == pytest.approx(mse.item(), rel=1e-4)
+    total = output.mse + output.codebook + 0.25 * output.commitment
+    assert output.loss.item() == pytest.approx(total.item())
+    p = model.encode(x).flatten().bincount() / (5 * 16)
+    entropy = -sum(q * math.log(q) for q in p.tolist() if q)
+    assert output.perplexity.item() == pytest.approx(math.exp(entropy), rel=1e-4)
+    output.loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.autoencoder.parameters())
+    assert all(p.grad is None for p in model.prior.parameters())
+
+
+def test_random_methods_are_functions_of_the_generator(model, x):
+    known = torch.zeros(4, 4, dtype=torch.bool)
+    for draw in (
+        lambda g: model.sample(4, temperature=2.0, generator=g),
+        lambda g: model.complete(x, known, generator=g),
+    ):
+        state = torch.get_rng_state()
+        assert torch.equal(draw(seeded(3)), draw(seeded(3)))
+        assert not torch.equal(draw(seeded(3)), draw(seeded(4)))
+        assert torch.equal(state, torch.get_rng_state())
+
+
+def test_labels_come_in_three_forms(gated, x):
+    codes = gated.encode(x)
+    same = [gated.code_log_prob(codes, form) for form in (2, [2] * 5, torch.full((5,), 2))]
+    assert torch.equal(same[0], same[1])
+    assert torch.equal(same[0], same[2])
+    assert not torch.allclose(same[0], gated.code_log_prob(codes))
+    assert gated.sample(3, labels=[0, 1, 2], generator=seeded()).shape == (3, 1, 16, 16)
+
+
+def test_labels_change_the_samples(gated):
+    torch.nn.init.normal_(gated.prior.labels.weight, std=3.0)
+    drawn = [gated.sample(8, labels=label, generator=seeded(5)) for label in (0, 1, None)]
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_completion_keeps_what_is_known(gated, x):
+    codes = gated.encode(x)
+    known = torch.zeros(4, 4, dtype=torch.bool)
+    known[:2] = True
+    images = gated.complete(x, known, n=3, labels=[0, 1, 2, 0, 1], generator=seeded(2))
+    assert images.shape == (5, 3, 1, 16, 16)
+    again = gated.complete(codes, known, n=3, labels=[0, 1, 2, 0, 1], generator=seeded(2))
+    assert torch.equal(images, again)
+    everything = torch.ones(5, 4, 4, dtype=torch.bool)
+    kept = gated.complete(codes, everything, n=2)
+    torch.testing.assert_close(kept[:, 1], gated.reconstruct(x))
+
+
+def test_completion_of_the_top_draws_from_the_prior_given_it(gated, x):
+    """Exactly: frequencies of the last code given all others, against the prior's own."""
+    codes = gated.encode(x[:1])
+    known = torch.ones(4, 4, dtype=torch.bool)
+    known[-1, -1] = False
+    every = codes.repeat(7, 1, 1)
+    every[:, -1, -1] = torch.arange(7)
+    p = gated.code_log_prob(every).softmax(0)
+    many = {"given": codes.expand(2000, 4, 4), "known": known.expand(2000, 4, 4)}
+    drawn = gated.prior.sample(2000, **many, generator=seeded(4))
+    assert torch.equal(drawn[:, known], many["given"][:, known])
+    frequencies = drawn[:, -1, -1].bincount(minlength=7) / 2000
+    assert torch.allclose(frequencies, p, atol=0.04)
+
+
+def test_save_and_load_round_trip(model, x, tmp_path):
+    model.save_pretrained(tmp_path / "a")
+    loaded = lvmzoo.from_pretrained(tmp_path / "a")
+    assert isinstance(loaded, VQVAE)
+    assert loaded.config == model.config
+    assert torch.equal(loaded.reconstruct(x), model.reconstruct(x))
+    first = model.sample(3, generator=seeded(1))
+    assert torch.equal(first, loaded.sample(3, generator=seeded(1)))
+    loaded.save_pretrained(tmp_path / "b")
+    for name in ("autoencoder.safetensors", "prior.safetensors", "config.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def write(model: VQVAE, folder, dtype: torch.dtype) -> None:
+    model.save_pretrained(folder)
+    for component in model.COMPONENTS:
+        (folder / f"{component}.safetensors").write_bytes(model.serialize(component, dtype))
+
+
+def test_half_precision_files_saved_again_in_float32_still_load(gated, x, tmp_path):
+    write(gated, tmp_path / "half", torch.float16)
+    half = lvmzoo.from_pretrained(tmp_path / "half")
+    assert half.autoencoder_sha256() == half.origin.sha256["autoencoder"]
+    half.save_pretrained(tmp_path / "single")
+    single = lvmzoo.from_pretrained(tmp_path / "single")
+    assert single.origin.sha256["autoencoder"] != half.origin.sha256["autoencoder"]
+    assert single.autoencoder_sha256() == half.autoencoder_sha256()
+    assert torch.equal(single.reconstruct(x), half.reconstruct(x))
+
+
+def test_models_that_differ_in_the_prior_share_the_autoencoders_file():
+    plain, gated = make("pixelcnn"), make("gated_pixelcnn")
+    gated.autoencoder.load_state_dict(plain.autoencoder.state_dict())
+    assert plain.serialize("autoencoder") == gated.serialize("autoencoder")
+    assert plain.serialize("prior") != gated.serialize("prior")
+
+
+def test_a_prior_with_another_autoencoder_is_refused(gated, tmp_path):
+    gated.save_pretrained(tmp_path)
+    (tmp_path / "autoencoder.safetensors").write_bytes(make(seed=1).serialize("autoencoder"))
+    with pytest.raises(CheckpointError, match="saved for another autoencoder"):
+        lvmzoo.from_pretrained(tmp_path)
+
+
+def test_a_prior_of_another_kind_is_refused(gated, tmp_path):
+    gated.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"prior": "pixelcnn"}))
+    with pytest.raises(CheckpointError, match="another model or config"):
+        lvmzoo.from_pretrained(tmp_path)
+
+
+def test_a_changed_autoencoder_is_saved_as_what_it_is(gated, tmp_path):
+    with torch.no_grad():
+        gated.autoencoder.quantizer.codebook.add_(1)
+    gated.save_pretrained(tmp_path)
+    lvmzoo.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["vqvae_mnist", "vqvae_gated_mnist"])
+def test_entries_have_the_promised_sizes(name):
+    with torch.device("meta"):
+        config = VQVAEConfig(**lvmzoo.model_info(name).config)
+        model = VQVAE(config)
+    assert model.autoencoder.quantizer.codebook.shape == (128, 256)
+    assert config.grid == (8, 8)
+    assert model.prior.embedding.weight.shape == (128, 64)
+    assert 10 <= len(model.prior.layers) <= 15
+    sizes = {
+        c: 2 * sum(p.numel() for p in getattr(model, c).parameters()) for c in model.COMPONENTS
+    }
+    assert sizes["autoencoder"] < 5.5 * 2**20
+    assert sizes["prior"] < 9 * 2**20
+
+
+BAD = {
+    "codes not a tensor": (TypeError, lambda m: m.decode([[1]])),
+    "float codes": (TypeError, lambda m: m.decode(torch.zeros(1, 4, 4))),
+    "boolean codes": (TypeError, lambda m: m.decode(torch.zeros(1, 4, 4).bool())),
+    "codes of one image": (ValueError, lambda m: m.decode(torch.zeros(4, 4).long())),
+    "no codes": (ValueError, lambda m: m.decode(torch.zeros(0, 4, 4).long())),
+    "code K": (ValueError, lambda m: m.decode(torch.full((1, 4, 4), 7))),
+    "code -1": (ValueError, lambda m: m.embed(torch.full((1, 4, 4), -1))),
+    "codes of another grid": (ValueError, lambda m: m.code_log_prob(torch.zeros(1, 8, 8).long())),
+    "images as bytes": (TypeError, lambda m: m.encode(torch.zeros(1, 1, 16, 16).byte())),
+    "images over 1": (ValueError, lambda m: m.encode(torch.full((1, 1, 16, 16), 255.0))),
+    "NaN": (ValueError, lambda m: m.reconstruct(torch.full((1, 1, 16, 16), math.nan))),
+    "channels": (ValueError, lambda m: m(torch.zeros(1, 3, 16, 16))),
+    "n 0": (ValueError, lambda m: m.sample(0)),
+    "n 2.5": (TypeError, lambda m: m.sample(2.5)),
+    "n huge": (ValueError, lambda m: m.sample(10**9)),
+    "label 3": (ValueError, lambda m: m.sample(2, labels=3)),
+    "label -1": (ValueError, lambda m: m.sample(2, labels=[0, -1])),
+    "three labels for two": (ValueError, lambda m: m.sample(2, labels=[0, 1, 2])),
+    "label by name": (TypeError, lambda m: m.sample(2, labels="a")),
+    "label True": (TypeError, lambda m: m.sample(2, labels=True)),
+    "float labels": (TypeError, lambda m: m.sample(2, labels=torch.zeros(2))),
+    "temperature 0": (ValueError, lambda m: m.sample(2, temperature=0)),
+    "top_k 0": (ValueError, lambda m: m.sample(2, top_k=0)),
+    "top_k 8": (ValueError, lambda m: m.sample(2, top_k=8)),
+    "top_p 1.5": (ValueError, lambda m: m.sample(2, top_p=1.5)),
+    "top_p -1": (ValueError, lambda m: m.sample(2, top_p=-1)),
+    "generator": (TypeError, lambda m: m.sample(2, generator=3)),
+    "decoder noise": (ValueError, lambda m: m.sample(2, decoder_noise=True)),
+    "known not boolean": (TypeError, lambda m: m.complete(ONE, torch.ones(4, 4))),
+    "known of another shape": (ValueError, lambda m: m.complete(ONE, torch.ones(8, 8).bool())),
+    "complete 0": (ValueError, lambda m: m.complete(ONE, torch.ones(4, 4).bool(), n=0)),
+}
+ONE = torch.zeros(1, 1, 16, 16)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused(gated, case):
+    error, call = BAD[case]
+    with pytest.raises(error) as caught:
+        call(gated)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unconditional_prior_takes_no_labels(x):
+    plain = make("pixelcnn")
+    for call in (
+        lambda: plain.sample(2, labels=0),
+        lambda: plain.code_log_prob(plain.encode(x), 0),
+        lambda: plain.complete(x, torch.ones(4, 4).bool(), labels=0),
+    ):
+        with pytest.raises(ValueError, match="unconditional"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"prior": "transformer"}, {"num_codes": 1}, {"prior_layers": 0}, {"image_size": 20}],
+    ids=str,
+)
+def test_impossible_configs_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        replace(CONFIG, **change)

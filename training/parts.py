@@ -1,0 +1,86 @@
+"""Models of several components: one run for each, and the folder they make together."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lvmzoo import registry
+from lvmzoo.checkpoint import CheckpointError, config_dict, read_component, submodule
+from lvmzoo.files import atomic_file, atomic_folder
+from lvmzoo.models.base import CONFIG_NAME, ZooModel
+
+__all__ = ["find_shared", "load_parts", "put_together", "sha256_of", "write_config"]
+
+
+def find_shared(component: str, entry: str, runs: Path) -> Path:
+    """Return another entry's file of a component: that of its run, else the bundled one.
+
+    Raises:
+        CheckpointError: There is neither.
+    """
+    trained = runs / entry / component / f"{component}.safetensors"
+    if trained.exists():
+        return trained
+    bundled = registry.model_info(entry).files.get(component)
+    if bundled is not None and (registry.WEIGHTS / bundled.name).exists():
+        return registry.WEIGHTS / bundled.name
+    raise CheckpointError(
+        f"the {component} is that of {entry}, which has no weights and no run {trained.parent}; "
+        f"train {entry} first"
+    )
+
+
+def load_parts(model: ZooModel, files: Mapping[str, Path]) -> None:
+    """Put finished components into a model that is to get the others.
+
+    Raises:
+        CheckpointError: A file is damaged or of another model.
+    """
+    for name, path in files.items():
+        part = read_component(path)
+        if part.metadata != model.component_metadata(name):
+            raise CheckpointError(f"{path} was saved for another model or config than this run's")
+        module = submodule(model, name)
+        if {k: t.shape for k, t in part.tensors.items()} != {
+            k: t.shape for k, t in module.state_dict().items()
+        }:
+            raise CheckpointError(f"{path} holds other tensors than the model has")
+        module.load_state_dict(part.tensors)
+        module.requires_grad_(False)
+
+
+def write_config(out: Path, model: ZooModel) -> None:
+    """Write the config.json that `lvmzoo.from_pretrained` reads."""
+    config = {"model_class": type(model).__name__, **config_dict(model.config)}
+    with atomic_file(out / CONFIG_NAME) as temporary:
+        temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def put_together(out: Path, files: Mapping[str, Path]) -> None:
+    """Make the folder that `lvmzoo.from_pretrained` loads: the files byte for byte.
+
+    The record of the last component becomes the folder's, with those of the others in its
+    "parts"; the record is written last.
+    """
+    records = {
+        c: json.loads(p.with_name("run.json").read_text())
+        for c, p in files.items()
+        if p.with_name("run.json").exists()
+    }
+    record = records.pop(list(files)[-1])
+    config = {"model_class": registry.model_info(record["entry"]).model_class} | record["config"]
+    with atomic_folder(out) as folder:
+        for component, path in files.items():
+            (folder / f"{component}.safetensors").write_bytes(path.read_bytes())
+        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    with atomic_file(out / "run.json") as temporary:
+        text = json.dumps(record | {"parts": records}, indent=2, sort_keys=True)
+        temporary.write_text(text + "\n")
+    print(f"finished: {out}")
+
+
+def sha256_of(files: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the SHA-256 of each file."""
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}

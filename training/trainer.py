@@ -1,0 +1,271 @@
+"""The state of a training run in memory, and one step of it."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from lvmzoo.checkpoint import CheckpointError, submodule
+from lvmzoo.models import model_class
+from lvmzoo.models.base import ZooModel
+from lvmzoo.registry import ModelInfo
+from training import parts, state
+from training.data import Split, sha256
+from training.objectives import OBJECTIVES
+from training.recipe import Recipe
+
+__all__ = ["Run", "Trainer", "check_same", "generator_for"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: what is trained, on what, how, and where it is written."""
+
+    info: ModelInfo
+    recipe: Recipe
+    train: Split
+    validation: Split
+    out: Path
+    device: str = "auto"
+    checkpoint_every: float = 120.0
+    time_limit: float = math.inf
+    component: str = "model"
+    given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training set; a set smaller than a batch makes one."""
+        return max(1, len(self.train) // self.recipe.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in the whole run."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be continued."""
+        identity = {
+            "entry": self.info.name,
+            "recipe": asdict(self.recipe),
+            "data": sha256(self.train),
+            "config": json.loads(json.dumps(dict(self.info.config))),
+        }
+        if self.component != "model":
+            identity |= {"component": self.component, "given": parts.sha256_of(self.given)}
+        return identity
+
+
+def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
+    """Return the generator of one step or epoch: a function of its arguments alone.
+
+    Nothing is carried from step to step, hence a resumed run draws what an undisturbed one
+    would have drawn, and every process of a distributed run draws the whole batch's noise.
+    """
+    entropy = np.random.SeedSequence([seed, *stream.encode(), index])
+    return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+
+
+class Trainer:
+    """The state of a run in memory, and one step of it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, recipe = run, run.recipe
+        if torch.are_deterministic_algorithms_enabled() != recipe.deterministic:
+            torch.use_deterministic_algorithms(recipe.deterministic)  # imports the compiler
+        self.accelerator = Accelerator(cpu=run.device == "cpu")
+        device = self.accelerator.device
+        if run.device == "cuda" and device.type != "cuda":
+            raise click.UsageError("--device cuda: no CUDA device is available")
+        if recipe.batch_size % self.accelerator.num_processes:
+            raise click.UsageError(
+                f"batch_size {recipe.batch_size} cannot be divided among "
+                f"{self.accelerator.num_processes} processes"
+            )
+        torch.manual_seed(recipe.seed)
+        cls = model_class(run.info.model_class)
+        self.model: ZooModel = cls(cls.Config(**run.info.config)).train()
+        self.model.to(device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        parts.load_parts(self.model, run.given)
+        self.objective = OBJECTIVES[run.component](self.model, run)
+        self.module = self.objective.module
+        self.device = device
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=recipe.lr, fused=True)
+        self.wrapped = self.accelerator.prepare_model(self.module)
+        self.ema = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+        self.step = 0
+        self.seconds = 0.0
+        self.sums: dict[str, Tensor] = {}
+
+    def advance(self) -> None:
+        """Take one step. Waits for nothing that the device computes."""
+        recipe = self.run.recipe
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        beside = generator_for(recipe.seed, "beside", self.step)
+        self.objective.before_step(self.step, self.run.total_steps, beside)
+        arguments = self._batch()
+        with self.autocast():
+            output = self.wrapped(**arguments)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(output.loss)
+        if recipe.grad_clip:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), recipe.grad_clip)
+        self.optimizer.step()
+        self._average()
+        for name, value in output._asdict().items():
+            value = value.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.step += 1
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the recipe. Not Accelerate's, which is set once for a whole process."""
+        enabled = self.run.recipe.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def any_process(self, condition: bool) -> bool:
+        """Whether a condition holds in any process: all must stop after the same step.
+
+        Asked every step by one process alone, by several in every tenth: it waits for them all.
+        """
+        if self.accelerator.num_processes == 1:
+            return condition
+        if math.isinf(self.run.time_limit) or self.step % 10:
+            return False
+        flag = torch.tensor(float(condition), device=self.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
+
+    def learning_rate(self) -> float:
+        """The rate of the coming step."""
+        recipe = self.run.recipe
+        rate = recipe.lr * min(1.0, (self.step + 1) / max(1, recipe.warmup_steps))
+        if recipe.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * self.step / self.run.total_steps))
+        return rate
+
+    def _batch(self) -> dict[str, Any]:
+        """This process's part of the batch, and of the noise drawn for all of it."""
+        recipe = self.run.recipe
+        epoch, position = divmod(self.step, self.run.steps_per_epoch)
+        if position == 0 or not hasattr(self, "order"):
+            order = generator_for(recipe.seed, "order", epoch)
+            self.order = torch.randperm(len(self.run.train), generator=order).to(self.device)
+        index = self.order[position * recipe.batch_size :][: recipe.batch_size]
+        noise = self.objective.draw(len(index), generator_for(recipe.seed, "noise", self.step))
+        part = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        mine = (rows[part].to(self.device, non_blocking=True) for rows in noise)
+        return self.objective.batch(index[part], *mine)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # The decay grows with the steps, so that the average is not tied to the random start.
+        decay = min(self.run.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, value in self.module.state_dict().items():
+            self.ema[name].lerp_(value, 1 - decay)
+
+    def exported(self) -> ZooModel:
+        """Return the model as it will be used: averaged weights, eval mode."""
+        cls = type(self.model)
+        with torch.device("meta"):
+            model = cls(self.model.config)
+        source = self.model.state_dict()
+        if self.run.recipe.ema_decay:
+            prefix = "" if self.run.component == "model" else f"{self.run.component}."
+            source |= {f"{prefix}{k}": v for k, v in self.ema.items()}
+        model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
+        return model.to(self.device).eval()  # constants are on the CPU until now
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean training terms over the validation split, the same noise every time."""
+        model, split = self.exported(), self.run.validation
+        module = submodule(model, self.run.component)
+        sums: dict[str, float] = {}
+        for i, x in enumerate(split.x.split(500)):
+            x = x.to(self.device)
+            x = x.float() / 255 if x.dtype == torch.uint8 else x
+            generator = generator_for(0, "validation", i)
+            arguments = self.objective.validation_batch(model, x, generator)
+            with self.autocast():
+                output = module(**arguments)
+            for name, value in output._asdict().items():
+                sums[name] = sums.get(name, 0.0) + value.item() * len(x)
+        return {name: value / len(split) for name, value in sums.items()}
+
+    def save(self, log_bytes: int) -> None:
+        """Write a checkpoint of this moment, unless the loss has died.
+
+        Raises:
+            CheckpointError: It is not finite; the checkpoints before it stay.
+        """
+        self.check_loss()
+        tensors = {f"model.{k}": v for k, v in self.module.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
+        tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
+        tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
+        facts = {"step": self.step, "seconds": self.seconds, "log_bytes": log_bytes}
+        state.save(self.run.out, self.step, tensors, facts | self.run.identity)
+
+    def check_loss(self) -> None:
+        """Look at the losses since the last epoch; this waits for the device.
+
+        Raises:
+            CheckpointError: One was not finite.
+        """
+        loss = self.sums["loss"].item() if self.sums else 0.0
+        if not math.isfinite(loss):
+            raise CheckpointError(
+                f"the loss became {loss} at or shortly before step {self.step}; the last good "
+                "checkpoint is kept: lower lr or set grad_clip, with another --out"
+            )
+
+    def restore(self, saved: state.Saved) -> int:
+        """Go back to a checkpoint; return how long the log was.
+
+        Raises:
+            CheckpointError: It belongs to another run.
+        """
+        check_same(self.run.identity, saved.facts, self.run.out)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)
+            }
+
+        self.module.load_state_dict(part("model."))
+        for name, value in part("ema.").items():
+            self.ema[name].copy_(value)
+        state.unpack_optimizer(self.optimizer, part("adam."))
+        self.sums = {k: v.to(self.device) for k, v in part("sums.").items()}
+        self.step, self.seconds = saved.facts["step"], saved.facts["seconds"]
+        return int(saved.facts["log_bytes"])
+
+
+def check_same(identity: Mapping[str, Any], found: Mapping[str, Any], out: Path) -> None:
+    """Check that a checkpoint or record is of this run.
+
+    Raises:
+        CheckpointError: It is of another.
+    """
+    for key, value in identity.items():
+        there, differs = found.get(key), key
+        if isinstance(value, dict) and isinstance(there, dict):
+            names = [k for k in value if there.get(k) != value[k]]
+            if not names:
+                continue
+            differs = f"{key} ({', '.join(names)})"
+        if there != value:
+            raise CheckpointError(
+                f"cannot resume {out}: its {differs} differs from this run's; "
+                "use another --out, or --overwrite"
+            )
