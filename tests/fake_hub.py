@@ -78,6 +78,10 @@ class FakeHub(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Answer no more: connections are refused."""
         self.shutdown()
         self.server_close()
 

@@ -360,7 +360,7 @@ def test_an_upload_that_fails_changes_nothing(fake_hub, token, folder, step, fau
 
 
 def test_a_hub_that_cannot_be_reached(fake_hub, token):
-    fake_hub.server_close()
+    fake_hub.stop()
     text = command(NAME, "--repo-id", "org/name", status=1)
     assert "the Hub cannot be reached, or broke off ([Errno 111] Connection refused)" in text
 

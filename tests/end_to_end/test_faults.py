@@ -29,7 +29,7 @@ from lvmzoo import CheckpointError, registry
 from lvmzoo.models.base import ZooModel
 
 ROOT = Path(__file__).parents[2]
-REPOSITORY, ENTRY = "org/name", "vae_mnist"
+REPOSITORY, ENTRY = "org/name", "vae2d_gaussian1"
 
 
 class Case:
@@ -95,7 +95,7 @@ def weights_only(send: Callable) -> Callable:
 
 def test_without_faults(case):
     case.works()
-    case.hub.server_close()
+    case.hub.stop()
     case.works()
 
 
@@ -227,7 +227,7 @@ def test_somebody_elses_files_stay_in_the_cache(fake_hub, tmp_path):
 def test_offline_asks_nobody(case, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     case.fails(r"the local Hub cache does not hold it, and the Hub may not be asked \(offline\)")
-    lvmzoo.from_pretrained("vae2d_gaussian1")
+    lvmzoo.from_pretrained("vae_mnist")
     assert not case.hub.requests
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     case.works()
@@ -238,8 +238,7 @@ def test_offline_asks_nobody(case, monkeypatch):
 
 
 def test_hub_that_is_not_there(case):
-    case.hub.shutdown()
-    case.hub.server_close()
+    case.hub.stop()
     case.fails(r"the Hub cannot be reached \(.*Connection refused\)")
 
 
@@ -259,7 +258,7 @@ def tmpfs(path: Path, size: str) -> Iterator[None]:
 
 
 def test_full_disk(case, tmp_path, monkeypatch):
-    with tmpfs(tmp_path / "small", "64k"):
+    with tmpfs(tmp_path / "small", "32k"):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "small"))
         with pytest.warns(UserWarning, match="Not enough free disk space"):
             case.fails("No space left on device")
@@ -283,7 +282,7 @@ def test_read_only_cache(case, tmp_path, monkeypatch):
         case.works()
         subprocess.run(remount, check=True)
         case.works()
-        case.hub.server_close()
+        case.hub.stop()
         case.works()
 
 
@@ -312,7 +311,7 @@ def test_cached_config_cut_short_afterwards(case):
     path.write_bytes(whole[:-3])
     case.fails("is not valid JSON")
     case.works()
-    path.write_bytes(whole.replace(b"mnist", b"minst"))
+    path.write_bytes(whole.replace(b"gaussian1", b"gaussian9"))
     case.fails("was saved for another model or config")
     case.works()
 
