@@ -1,13 +1,15 @@
 """Files that appear whole or not at all."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["atomic_file", "atomic_folder", "check_target"]
+__all__ = ["atomic_file", "atomic_folder", "check_target", "write_json"]
 
 
 def check_target(path: str | Path) -> Path:
@@ -86,6 +88,16 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         raise OSError(f"cannot write the folder {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON with sorted keys: equal values, equal bytes.
+
+    Raises:
+        OSError: The file cannot be written; nothing is left behind.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def _sync(path: Path) -> None:

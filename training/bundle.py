@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lvmzoo import registry
-from lvmzoo.files import atomic_file
+from lvmzoo.files import atomic_file, write_json
 from lvmzoo.registry import ModelInfo
 from training import cards
 
@@ -46,7 +46,7 @@ def bundle(
         files[component] = {"name": name, "sha256": digest, "size": len(data), "dtype": dtype}
     for picture in (run / "evaluation").glob("*.png"):
         shutil.copyfile(picture, cards.CARDS / picture.name)
-    _write_json(cards.CARDS / f"{info.name}.json", record)
+    write_json(cards.CARDS / f"{info.name}.json", record)
     index = read_index()
     earlier = index.get(info.name, {})
     index[info.name] = {
@@ -77,7 +77,7 @@ def read_index() -> dict[str, Any]:
 
 def write_index(index: dict[str, Any]) -> None:
     """Write the registry's index, and let the registry read it again."""
-    _write_json(registry.WEIGHTS / "index.json", index)
+    write_json(registry.WEIGHTS / "index.json", index)
     registry._index.cache_clear()
 
 
@@ -90,7 +90,3 @@ def read_json(path: Path) -> dict[str, Any]:
 def _write(path: Path, data: bytes) -> None:
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    _write(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lvmzoo import hub, save_images
 from lvmzoo.checkpoint import serialize
-from lvmzoo.files import atomic_file
+from lvmzoo.files import atomic_file, write_json
 from lvmzoo.images import above
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vae2d import VAE2D
@@ -165,8 +165,7 @@ def evaluate(
         "metrics": figures,
     }
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_file(out / f"metrics.{split}.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    write_json(out / f"metrics.{split}.json", result)
     with atomic_file(out / f"examples.{split}.safetensors") as temporary:
         temporary.write_bytes(serialize(examples, {"weights": model.origin.sha256}))
     if isinstance(model, VariationalModel):

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lvmzoo import registry
-from lvmzoo.checkpoint import CheckpointError, config_dict, read_component, submodule
-from lvmzoo.files import atomic_file, atomic_folder
+from lvmzoo.checkpoint import CheckpointError, read_component, submodule
+from lvmzoo.files import atomic_folder, write_json
 from lvmzoo.models.base import CONFIG_NAME, ZooModel
 
-__all__ = ["find_shared", "load_parts", "put_together", "sha256_of", "write_config"]
+__all__ = ["find_shared", "load_parts", "put_together", "sha256_of"]
 
 
 def find_shared(component: str, entry: str, runs: Path) -> Path:
@@ -51,13 +51,6 @@ def load_parts(model: ZooModel, files: Mapping[str, Path]) -> None:
         module.requires_grad_(False)
 
 
-def write_config(out: Path, model: ZooModel) -> None:
-    """Write the config.json that `lvmzoo.from_pretrained` reads."""
-    config = {"model_class": type(model).__name__, **config_dict(model.config)}
-    with atomic_file(out / CONFIG_NAME) as temporary:
-        temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
 def put_together(out: Path, files: Mapping[str, Path]) -> None:
     """Make the folder that `lvmzoo.from_pretrained` loads: the files byte for byte.
 
@@ -74,10 +67,8 @@ def put_together(out: Path, files: Mapping[str, Path]) -> None:
     with atomic_folder(out) as folder:
         for component, path in files.items():
             (folder / f"{component}.safetensors").write_bytes(path.read_bytes())
-        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    with atomic_file(out / "run.json") as temporary:
-        text = json.dumps(record | {"parts": records}, indent=2, sort_keys=True)
-        temporary.write_text(text + "\n")
+        write_json(folder / CONFIG_NAME, config)
+    write_json(out / "run.json", record | {"parts": records})
     print(f"finished: {out}")
 
 

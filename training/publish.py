@@ -6,7 +6,6 @@ repository of the layout that self-hosted mirrors serve.
 """
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -24,9 +23,9 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 from tqdm import tqdm
 
 from lvmzoo import hub, list_models, registry
-from lvmzoo.checkpoint import CheckpointError, config_dict, read_component
-from lvmzoo.files import atomic_folder
-from lvmzoo.models.base import CONFIG_NAME, ZooModel
+from lvmzoo.checkpoint import CheckpointError, read_component
+from lvmzoo.files import atomic_folder, write_json
+from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo, WeightsFile, model_info
 from training import cards
 from training.bundle import read_index, read_json, write_index
@@ -112,17 +111,12 @@ def _fill(
         shutil.copyfile(source, target)
         read_component(target, sha256=info.files[component].sha256)
         files[component] = replace(info.files[component], name=target.name)
-    config = {"model_class": info.model_class, **config_dict(model.config)}
-    _write_json(folder / CONFIG_NAME, config)
-    _write_json(folder / "metrics.json", record["test"])
+    model.write_config(folder)
+    write_json(folder / "metrics.json", record["test"])
     for picture in pictures.glob(f"{record['test']['entry']}_*.png"):
         shutil.copyfile(picture, folder / picture.name)
     text = cards.render(replace(info, files=files), record, folder)
     (folder / "README.md").write_text(text)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> str:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import lvmzoo
 from lvmzoo.checkpoint import config_dict
-from lvmzoo.files import atomic_file
+from lvmzoo.files import atomic_file, write_json
 from lvmzoo.models import model_class
 from lvmzoo.registry import DATASETS, ModelInfo, model_info
 from training import parts, state
@@ -114,7 +114,7 @@ def _finish(trainer: Trainer) -> None:
     with atomic_file(run.out / f"{run.component}.safetensors") as temporary:
         temporary.write_bytes(data)
     if (run.component,) == model.COMPONENTS:
-        parts.write_config(run.out, model)
+        model.write_config(run.out)
     record = run.identity | {
         "config": config_dict(model.config),
         "steps": run.total_steps,
@@ -127,8 +127,7 @@ def _finish(trainer: Trainer) -> None:
         "command": f"python -m training.train {shlex.join(sys.argv[1:])}",
         "validation": trainer.validate(),
     }
-    with atomic_file(run.out / RECORD) as temporary:
-        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_json(run.out / RECORD, record)
     print(f"finished: {run.out}")
 
 

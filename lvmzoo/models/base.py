@@ -1,6 +1,5 @@
 """What all models share: a config, a place on a device, folders and the Hub."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from lvmzoo import checkpoint
 from lvmzoo.checks import check_generator, check_tensor, check_unit_range
-from lvmzoo.files import atomic_folder
+from lvmzoo.files import atomic_folder, write_json
 
 __all__ = ["ImageConfig", "Origin", "ZooModel"]
 
@@ -179,12 +178,15 @@ class ZooModel(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         name = type(self).__name__
-        config = {"model_class": name, **checkpoint.config_dict(self.config)}
-        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        (save_directory / CONFIG_NAME).write_text(text)
+        self.write_config(save_directory)
         for component in self.COMPONENTS:
             (save_directory / f"{component}.safetensors").write_bytes(self.serialize(component))
         (save_directory / "README.md").write_text(_README.format(name=name, tags="lvmzoo"))
+
+    def write_config(self, folder: Path) -> None:
+        """Write the config.json that `lvmzoo.from_pretrained` reads."""
+        config = {"model_class": type(self).__name__, **checkpoint.config_dict(self.config)}
+        write_json(folder / CONFIG_NAME, config)
 
     def serialize(self, component: str = "model", dtype: torch.dtype | None = None) -> bytes:
         """Return one component as the bytes of a safetensors file.
