@@ -256,3 +256,13 @@ def test_absent_data_are_refused_before_anything_is_written(tmp_path, monkeypatc
     assert result.exit_code == 1
     assert "no MNIST under" in result.output
     assert not out.exists()
+
+
+def test_a_cpu_that_lacks_bfloat16_trains_in_float32(monkeypatch, tmp_path):
+    run = images_run(tmp_path, precision="bf16")
+    for capability, precision in (("AVX2", "float32"), ("AVX512", "bf16")):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+        trainer = Trainer(run)
+        assert trainer.precision == precision
+        with trainer.autocast():
+            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")

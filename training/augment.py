@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["augment", "draw_noise"]
+__all__ = ["augment", "draw_noise", "flipped"]
 
 MAX_SHIFT = 2
 CONTRAST, BRIGHTNESS = 0.2, 0.1
@@ -30,7 +30,7 @@ def augment(x: Tensor, kind: str, noise: Tensor) -> Tensor:
     if kind == "none":
         return x
     if kind == "flip":
-        return torch.where(noise[:, 0, None, None, None] < 0.5, x, x.flip(3))
+        return torch.where(flipped(noise)[:, None, None, None], x.flip(3), x)
     x = _shift(x, (noise[:, :2] * (2 * MAX_SHIFT + 1)).long())
     if kind == "shift":
         return x
@@ -38,6 +38,11 @@ def augment(x: Tensor, kind: str, noise: Tensor) -> Tensor:
     brightness = BRIGHTNESS * (2 * noise[:, 3, None, None, None] - 1)
     mean = x.mean((1, 2, 3), keepdim=True)
     return ((x - mean) * contrast + mean + brightness).clamp(0, 1)
+
+
+def flipped(noise: Tensor) -> Tensor:
+    """Return which images "flip" flips, (N,)."""
+    return noise[:, 0] >= 0.5
 
 
 def _shift(x: Tensor, offset: Tensor) -> Tensor:

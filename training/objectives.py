@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lvmzoo.checkpoint import submodule
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vqvae import VQVAE
-from training.augment import augment, draw_noise
+from training.augment import augment, draw_noise, flipped
 from training.recipe import AutoencoderRecipe, PriorRecipe
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class AutoencoderObjective(Objective):
 class PriorObjective(Objective):
     """The prior of a VQ-VAE, on codes of its finished autoencoder.
 
-    Without augmentation the training set is encoded once; with it, each batch when it is due.
+    The training set is encoded once as it is, and once flipped if that is the augmentation; images
+    under any other augmentation are encoded when their batch is due.
     """
 
     component = "prior"
@@ -115,10 +116,11 @@ class PriorObjective(Objective):
 
     def __init__(self, model: ZooModel, run: "Run") -> None:
         super().__init__(model, run)
-        self.codes: Tensor | None = None
-        if self.recipe.augment == "none":
-            parts = [self._encode(self.model, x.float() / 255) for x in self.x.split(CHUNK)]
-            self.codes = torch.cat(parts)
+        self.codes: list[Tensor] = []
+        if self.recipe.augment in ("none", "flip"):
+            self.codes.append(self._encode_all(self.x))
+        if self.recipe.augment == "flip":
+            self.codes.append(self._encode_all(self.x.flip(3)))
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw the noise of the augmentation, and that by which labels are dropped."""
@@ -127,9 +129,12 @@ class PriorObjective(Objective):
     def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
         """Return codes and labels, some of them replaced by that of no class."""
         shift, drop = noise
-        codes = None if self.codes is None else self.codes[index]
-        if codes is None:
+        if not self.codes:
             codes = self._encode(self.model, self.images(index, shift))
+        else:
+            codes = self.codes[0][index]
+            if len(self.codes) == 2:
+                codes = torch.where(flipped(shift)[:, None, None], self.codes[1][index], codes)
         none = self.model.prior.num_labels
         labels = self.labels[index] if none else None
         if labels is not None:
@@ -139,6 +144,10 @@ class PriorObjective(Objective):
     def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
         """Return codes, without labels."""
         return {"codes": self._encode(model, x)}
+
+    def _encode_all(self, x: Tensor) -> Tensor:
+        parts = [self._encode(self.model, part.float() / 255) for part in x.split(CHUNK)]
+        return torch.cat(parts)
 
     @torch.no_grad()
     def _encode(self, model: VQVAE, x: Tensor) -> Tensor:

@@ -122,6 +122,7 @@ def _finish(trainer: Trainer) -> None:
         "data_source": run.train.source,
         "seconds": round(trainer.seconds, 1),
         "hardware": _hardware(trainer.device),
+        "precision": trainer.precision,
         "processes": trainer.accelerator.num_processes,
         "versions": {"lvmzoo": lvmzoo.__version__, "torch": torch.__version__},
         "command": f"python -m training.train {shlex.join(sys.argv[1:])}",

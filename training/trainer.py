@@ -128,10 +128,17 @@ class Trainer:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.step += 1
 
+    @cached_property
+    def precision(self) -> str:
+        """The recipe's, or "float32" on a CPU that would only emulate bfloat16, at a crawl."""
+        capability = torch.backends.cpu.get_cpu_capability()
+        if self.device.type == "cpu" and not capability.startswith(("AVX512", "AMX", "SVE")):
+            return "float32"
+        return self.run.recipe.precision
+
     def autocast(self) -> torch.autocast:
-        """The precision of the recipe. Not Accelerate's, which is set once for a whole process."""
-        enabled = self.run.recipe.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        """The precision of the run. Not Accelerate's, which is set once for a whole process."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def any_process(self, condition: bool) -> bool:
         """Whether a condition holds in any process: all must stop after the same step.
