@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 import lvmzoo
-from training import cards, evaluate, reproduce
+from training import cards, evaluate, figures, reproduce
 from training.data import Split, load_split
 
 POINTS = lvmzoo.list_models("vae2d_*", pretrained=True)
@@ -52,25 +52,25 @@ def test_image_figures_agree_with_their_definitions():
     torch.manual_seed(0)
     model = lvmzoo.create_model("vae_cifar10").eval()
     split = image_split()
-    figures, examples = evaluate.measure(model, split, "cifar10")
+    found, examples = figures.measure(model, split, "cifar10")
     x = split.x.float() / 255
     with torch.no_grad():
         y = model.reconstruct(x)
-    assert figures["psnr"] == pytest.approx(
+    assert found["psnr"] == pytest.approx(
         peak_signal_noise_ratio(y, x, data_range=1.0).item(), abs=1e-4
     )
-    assert figures["elbo"] == pytest.approx(figures["reconstruction"] - figures["kl"], rel=1e-6)
+    assert found["elbo"] == pytest.approx(found["reconstruction"] - found["kl"], rel=1e-6)
     constant = 0.5 * 3 * 32 * 32 * math.log(2 * math.pi)
-    assert figures["half_squared_error"] == pytest.approx(-figures["reconstruction"] - constant)
-    assert figures["log_likelihood"] >= figures["elbo"] - 0.5  # other draws
+    assert found["half_squared_error"] == pytest.approx(-found["reconstruction"] - constant)
+    assert found["log_likelihood"] >= found["elbo"] - 0.5  # other draws
     assert examples["elbo"].shape == (20,)
 
 
 def test_leaving_out_the_costly_figure_changes_no_other():
     torch.manual_seed(0)
     model = lvmzoo.create_model("vae_cifar10").eval()
-    whole, _ = evaluate.measure(model, image_split(), "cifar10", importance_samples=2)
-    quick, _ = evaluate.measure(model, image_split(), "cifar10", importance_samples=0)
+    whole, _ = figures.measure(model, image_split(), "cifar10", importance_samples=2)
+    quick, _ = figures.measure(model, image_split(), "cifar10", importance_samples=0)
     assert whole.pop("log_likelihood")
     assert whole == quick
 
@@ -93,8 +93,8 @@ def test_the_true_model_has_no_gap():
         return mean, torch.zeros_like(mean)
 
     model._infer, model._observe = infer, observe
-    figures, _ = evaluate.measure(model, split, "gaussian2")
-    assert abs(figures["gap"]) < 3 * figures["gap_se"] + 1e-6
+    found, _ = figures.measure(model, split, "gaussian2")
+    assert abs(found["gap"]) < 3 * found["gap_se"] + 1e-6
 
 
 def test_another_class_of_weights_is_refused(tmp_path):

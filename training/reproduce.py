@@ -19,13 +19,8 @@ from lvmzoo.registry import ModelInfo, model_info
 from training import cards, train
 from training.bundle import bundle
 from training.data import load_split
-from training.evaluate import (
-    IMPORTANCE_SAMPLES,
-    evaluate,
-    load_weights,
-    measure,
-    standard_error,
-)
+from training.evaluate import evaluate, load_weights
+from training.figures import IMPORTANCE_SAMPLES, measure, standard_error
 from training.options import data_option, failing_cleanly
 from training.recipe import card_notes, has_baseline, read_recipe
 from training.trainer import Run
@@ -99,8 +94,9 @@ def _evaluated(info: ModelInfo, data: Path, run: Path, split: str) -> None:
         examples = load_split(info.dataset, split, data)
         # Choices need the ELBO only; the costly bound is for the test split.
         samples = IMPORTANCE_SAMPLES if split == "test" else 0
-        result = evaluate(info, run, examples, split, folder, samples)
-        print(f"{run} {split}: elbo {result['metrics']['elbo']:.4f}")
+        result = evaluate(info, run, examples, split, folder, importance_samples=samples)
+        key = "elbo" if "elbo" in result["metrics"] else "bits_per_code"
+        print(f"{run} {split}: {key} {result['metrics'][key]:.4f}")
 
 
 def check(info: ModelInfo, data: Path) -> Iterator[str]:
