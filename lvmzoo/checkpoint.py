@@ -252,6 +252,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, option) for option in get_args(hint))
     if origin is tuple:
         return isinstance(value, tuple) and _all_fit(value, get_args(hint)[0])
+    if origin is dict:
+        return isinstance(value, dict) and _all_fit(value.values(), get_args(hint)[1])
     if hint is type(None):
         return value is None
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

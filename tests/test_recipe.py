@@ -1,24 +1,35 @@
+import tomllib
+
 import pytest
 
 from lvmzoo import CheckpointError, list_models
+from training import recipe
 from training.recipe import card_notes, has_baseline, read_recipe
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_entry_has_a_valid_recipe(name):
-    recipe = read_recipe(name)
+    own = read_recipe(name)
     notes = card_notes(name)
-    assert notes.full_length == 0 or notes.full_length > recipe.epochs
+    for component, epochs in notes.full_length.items():
+        assert epochs > read_recipe(name, component=component).epochs
     assert notes.compare_with in ("", *list_models())
     if has_baseline(name):
         plain = read_recipe(name, baseline=True)
-        assert plain.epochs == recipe.epochs
+        assert plain.epochs == own.epochs
         assert (plain.lr, plain.schedule, plain.ema_decay) == (1e-3, "constant", 0.0)
 
 
+def test_a_full_length_is_a_number_of_epochs(monkeypatch):
+    text = '[card.full_length]\nmodel = "long"\n'
+    monkeypatch.setattr(recipe, "_read", lambda name: tomllib.loads(text))
+    with pytest.raises(CheckpointError, match="full_length must be dict"):
+        card_notes("vae_cifar10")
+
+
 def test_settings_change_one_run():
-    recipe = read_recipe("vae_cifar10", ["epochs=2", "lr=0.1", "schedule=constant"])
-    assert (recipe.epochs, recipe.lr, recipe.schedule) == (2, 0.1, "constant")
+    changed = read_recipe("vae_cifar10", ["epochs=2", "lr=0.1", "schedule=constant"])
+    assert (changed.epochs, changed.lr, changed.schedule) == (2, 0.1, "constant")
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def _training(info: ModelInfo, record: dict[str, Any]) -> str:
     run = record["run"]
     recipe, epochs, full = run["recipe"], run["recipe"]["epochs"], 0
     if info.name == run["entry"]:
-        full = card_notes(info.name).full_length
+        full = card_notes(info.name).full_length.get(run.get("component", "model"), 0)
     short = ""
     if epochs < full:
         short = f"\n\n**This checkpoint is short of full length: {epochs} epochs of {full}.**"

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +178,12 @@ class CardNotes:
     """What a recipe's [card] table tells the card.
 
     Arguments:
-        full_length: Epochs of a full-length run, where the recipe stops short of them.
+        full_length: For each component, the epochs of a full-length run, where the recipe stops
+            short of them.
         compare_with: The entry whose figures stand beside this one's, example by example.
     """
 
-    full_length: int = 0
+    full_length: dict[str, int] = field(default_factory=dict)
     compare_with: str = ""
 
 
