@@ -10,6 +10,7 @@ from lvmzoo import registry
 from lvmzoo.files import atomic_file, write_json
 from lvmzoo.registry import ModelInfo
 from training import cards
+from training.recipe import shared_components
 
 __all__ = ["bundle", "read_index", "read_json", "write_index"]
 
@@ -35,19 +36,11 @@ def bundle(
     record["test"] = read_json(run / "evaluation/metrics.test.json")
     if comparison is not None:
         record["comparison"] = comparison
-    files = {}
-    for component, digest in record["test"]["weights"].items():
-        data = (run / f"{component}.safetensors").read_bytes()
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise ValueError(f"{run}: its figures were measured on other weights; evaluate again")
-        name = f"{info.name}.safetensors"
-        _write(registry.WEIGHTS / name, data)
-        dtype = record["run"]["recipe"]["dtype"]
-        files[component] = {"name": name, "sha256": digest, "size": len(data), "dtype": dtype}
+    index = read_index()
+    files = _bundle_files(info, run, record, index)
     for picture in (run / "evaluation").glob("*.png"):
         shutil.copyfile(picture, cards.CARDS / picture.name)
     write_json(cards.CARDS / f"{info.name}.json", record)
-    index = read_index()
     earlier = index.get(info.name, {})
     index[info.name] = {
         "files": files,
@@ -60,6 +53,44 @@ def bundle(
     write_index(index)
     cards.write_card(info.name)
     cards.update_readme()
+
+
+def _bundle_files(
+    info: ModelInfo, run: Path, record: dict[str, Any], index: dict[str, Any]
+) -> dict[str, Any]:
+    """Copy the files of a run's components, and return what the index says of them."""
+    files, shared = {}, shared_components(info.name)
+    runs = record["run"].get("parts", {}) | {record["run"].get("component", "model"): record["run"]}
+    for component, digest in record["test"]["weights"].items():
+        data = (run / f"{component}.safetensors").read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ValueError(f"{run}: its figures were measured on other weights; evaluate again")
+        owner = shared.get(component)
+        if owner is not None:
+            files[component] = index.get(owner, {}).get("files", {}).get(component, {})
+            if files[component].get("sha256") != digest:
+                raise ValueError(f"{run} has another {component} than {owner}; bundle that first")
+            continue
+        name = f"{info.name}.safetensors"
+        if component != "model":
+            name = f"{info.name}.{component}.safetensors"
+            _drop_dependents(info.name, component, digest, index)
+        _write(registry.WEIGHTS / name, data)
+        dtype = runs[component]["recipe"]["dtype"]
+        files[component] = {"name": name, "sha256": digest, "size": len(data), "dtype": dtype}
+    return files
+
+
+def _drop_dependents(name: str, component: str, digest: str, index: dict[str, Any]) -> None:
+    """Take entries that share another file of this component out of the index: it will be gone."""
+    for other in [*index]:
+        file = index[other]["files"].get(component, {})
+        if shared_components(other).get(component) == name and file.get("sha256") != digest:
+            dropped = index.pop(other)
+            for own in dropped["files"].values():
+                if own["name"].startswith(f"{other}."):
+                    (registry.WEIGHTS / own["name"]).unlink(missing_ok=True)
+            print(f"{other} has no weights any more: they were made for the {component} before")
 
 
 def _record(run: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.data import gaussian_formula
-from training.recipe import card_notes
+from training.recipe import card_notes, shared_components
 
 __all__ = ["CARDS", "read_record", "render", "update_readme", "write_card"]
 
@@ -24,13 +24,35 @@ METRICS = {
     "half_squared_error": ("0.5 ‖x - mu(z)‖², posterior draws", "images in [-1, 1]"),
     "mse": ("MSE of reconstructions", "images in [0, 1]"),
     "psnr": ("PSNR of reconstructions", "dB, higher is better"),
+    "ssim": ("SSIM of reconstructions", "1 is perfect"),
+    "codes_used": ("codes in use", "by the whole split"),
+    "perplexity": ("perplexity of the codes", "higher uses the codebook more evenly"),
+    "nats_per_image": ("-log p(codes)", "nats per image, lower is better"),
+    "bits_per_code": ("bits per code", "without labels; lower is better"),
+    "markov_bits_per_code": ("bits per code of a first-order Markov model", "baseline"),
+    "unigram_bits_per_code": ("bits per code of a unigram model", "baseline"),
+    "uniform_bits_per_code": ("bits per code of the uniform model", "baseline"),
+    "conditional_bits_per_code": (
+        "bits per code, given the label",
+        "compares with other conditional figures only",
+    ),
+    "wrong_label_bits_per_code": (
+        "bits per code, given a wrong label",
+        "above the one before if the labels are used",
+    ),
     "gap": ("gap: mean of log p_true(x) - ELBO(x)", "nats, 0 is perfect"),
     "gap_se": ("standard error of the gap", "nats"),
 }
 PICTURES = {
     "samples": "Samples",
+    "classes": "Samples of each class, a row each, in the order of the classes",
+    "completions": (
+        "Completions: test images, their reconstructions, and eight drawings of the lower half of "
+        "the codes given the upper half"
+    ),
     "reconstructions": "Reconstructions: test images, each above its reconstruction",
     "interpolations": "Interpolations between pairs of test images",
+    "codebook": "How often each code occurs in the split, sorted",
 }
 _BLUR = (
     "Samples and reconstructions are blurred: a decoder N(mu(z), I) with 16 latents keeps the "
@@ -42,6 +64,12 @@ LIMITS = {
     "VAE2D": "Made to check the method: its data have a known density and no other use.",
     "VAE": _BLUR,
     "VLAE": _BLUR,
+    "VQVAE": (
+        "The autoencoder keeps 64 codes of 7 bits of each picture and loses fine texture. The "
+        "prior models codes, not pixels: bits per code compare only among priors on the codes of "
+        "the same autoencoder. A completion with known codes that do not come first in raster "
+        "order is not an exact draw."
+    ),
 }
 
 
@@ -122,7 +150,18 @@ def _metadata(info: ModelInfo, record: dict[str, Any]) -> ModelCardData:
 def _usage(info: ModelInfo) -> str:
     name, quoted = info.name, f'"{info.name}"'
     more = ""
-    if info.image_shape:
+    if info.model_class == "VQVAE":
+        labels = ", labels=3" if "gated" in info.name else ""
+        more = (
+            f'x = lvmzoo.load_images(["a.png", "b.png"], "{name}")  # any size and mode\n'
+            "codes = model.encode(x)                    # (2, 8, 8) int64\n"
+            "y = model.decode(codes)                    # in [0, 1]\n"
+            f"model.code_log_prob(codes{labels})            # nats\n"
+            f"model.sample(64{labels}, temperature=0.9, top_p=0.95)\n"
+            "top = torch.arange(8)[:, None].expand(8, 8) < 4\n"
+            "model.complete(x, top, n=8)                # (2, 8, 3, 32, 32)\n"
+        )
+    elif info.image_shape:
         more = (
             f'x = lvmzoo.load_images(["a.png", "b.png"], "{name}")  # any size and mode\n'
             "z = model.encode(x)\n"
@@ -189,8 +228,9 @@ def _comparison(record: dict[str, Any]) -> str:
         f"| {v['difference']:+.4f} ± {v['standard_error']:.4f} |"
         for k, v in _ordered(beside["terms"])
     )
+    shared = "the same codes" if "bits_per_code" in beside["terms"] else "same data and seed"
     return (
-        f"Beside `{beside['entry']}` (same data and seed, {beside['epochs']} epochs), on the same "
+        f"Beside `{beside['entry']}` ({shared}, {beside['epochs']} epochs), on the same "
         "test examples, with the paired standard error of the difference:\n\n"
         f"| figure | this entry | {beside['entry']} | difference |\n"
         f"| --- | ---: | ---: | ---: |\n{rows}"
@@ -199,19 +239,41 @@ def _comparison(record: dict[str, Any]) -> str:
 
 def _training(info: ModelInfo, record: dict[str, Any]) -> str:
     run = record["run"]
-    recipe, epochs, full = run["recipe"], run["recipe"]["epochs"], 0
+    entry, shared = run["entry"], shared_components(run["entry"])
+    parts = [*run.get("parts", {}).values(), run]
+    lines = [
+        f"The {component} is that of `{other}`; its card says how it was trained."
+        for component, other in shared.items()
+    ]
+    lines += [_part(info, part) for part in parts if part.get("component") not in shared]
+    recipes = [
+        f"Recipe{_of(part)} (`training/recipes/{entry}.toml`): "
+        + ", ".join(f"{key} {value}" for key, value in sorted(part["recipe"].items()))
+        + "."
+        for part in parts
+        if part.get("component") not in shared
+    ]
+    return "\n\n".join(["## Training", *lines, f"```\n{run['command']}\n```", *recipes])
+
+
+def _part(info: ModelInfo, run: dict[str, Any]) -> str:
+    epochs, full = run["recipe"]["epochs"], 0
     if info.name == run["entry"]:
         full = card_notes(info.name).full_length.get(run.get("component", "model"), 0)
     short = ""
     if epochs < full:
-        short = f"\n\n**This checkpoint is short of full length: {epochs} epochs of {full}.**"
-    values = ", ".join(f"{key} {value}" for key, value in sorted(recipe.items()))
+        what = run.get("component", "checkpoint")
+        short = f"\n\n**This {what} is short of full length: {epochs} epochs of {full}.**"
+    name = f"{run['component'].capitalize()}: " if "component" in run else ""
     return (
-        f"## Training\n\n{epochs} epochs ({run['steps']:,} steps) over {run['examples']:,} "
-        f"examples in {_time(run)} on {run['hardware']}, "
-        f"seed {recipe['seed']}, torch {run['versions']['torch']}.{short}\n\n"
-        f"```\n{run['command']}\n```\n\nRecipe (`training/recipes/{run['entry']}.toml`): {values}."
+        f"{name}{epochs} epoch{'s' * (epochs > 1)} ({run['steps']:,} steps) over "
+        f"{run['examples']:,} examples in {_time(run)} on {run['hardware']}, "
+        f"seed {run['recipe']['seed']}, torch {run['versions']['torch']}.{short}"
     )
+
+
+def _of(run: dict[str, Any]) -> str:
+    return f" of the {run['component']}" if "component" in run else ""
 
 
 def _data(info: ModelInfo, record: dict[str, Any]) -> str:
@@ -275,26 +337,47 @@ def _time(run: dict[str, Any]) -> str:
 
 
 def table() -> str:
-    """Return the README's table of entries."""
-    rows = [
-        "| entry | data | parameters | test ELBO, nats | KL, nats | quality | trained |",
-        "| --- | --- | ---: | ---: | ---: | --- | --- |",
-    ]
-    for name in list_models():
-        info = model_info(name)
-        if not info.pretrained:
-            rows.append(f"| `{name}` | {DATASETS[info.dataset].title} | | | | no weights yet | |")
-            continue
-        run, m = read_record(name)["run"], info.metrics
-        quality = f"PSNR {m['psnr']:.2f} dB" if "psnr" in m else f"gap {m['gap']:.4f} ± "
-        quality += "" if "psnr" in m else f"{m['gap_se']:.4f} nats"
-        rows.append(
-            f"| [`{name}`](model_cards/{name}.md) | {DATASETS[info.dataset].title} "
-            f"| {info.parameters:,} | {m['elbo']:.2f} | {m['kl']:.2f} | {quality} "
-            f"| {run['recipe']['epochs']} epochs, {_time(run)}, "
-            f"{run['hardware']} |"
+    """Return the README's tables of entries: one of VAEs, one of VQ-VAEs."""
+    tables = []
+    for is_vq, columns in (
+        (False, "test ELBO, nats | KL, nats | quality"),
+        (True, "PSNR, dB | codes in use, perplexity | bits per code (Markov)"),
+    ):
+        names = [n for n in list_models() if (model_info(n).model_class == "VQVAE") == is_vq]
+        rows = [
+            f"| entry | data | parameters | {columns} | trained |",
+            "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        ]
+        tables.append("\n".join([*rows, *map(_row, names)]))
+    return "\n\n".join(tables)
+
+
+def _row(name: str) -> str:
+    info = model_info(name)
+    data, m = DATASETS[info.dataset].title, info.metrics
+    if not info.pretrained:
+        return f"| `{name}` | {data} | | | | | no weights yet |"
+    run = read_record(name)["run"]
+    if "bits_per_code" in m:
+        cells = (
+            f"{m['psnr']:.2f}",
+            f"{m['codes_used']:.0f}, {m['perplexity']:.1f}",
+            f"{m['bits_per_code']:.3f} ({m['markov_bits_per_code']:.3f})",
         )
-    return "\n".join(rows)
+    else:
+        quality = f"PSNR {m['psnr']:.2f} dB" if "psnr" in m else ""
+        quality = quality or f"gap {m['gap']:.4f} ± {m['gap_se']:.4f} nats"
+        cells = f"{m['elbo']:.2f}", f"{m['kl']:.2f}", quality
+    own = [part for part in run.get("parts", {}).values() if part["entry"] == name]
+    trained = "; ".join(
+        f"{part['component'] + ' ' if 'component' in part else ''}{part['recipe']['epochs']} "
+        f"epoch{'s' * (part['recipe']['epochs'] > 1)}, {_time(part)}"
+        for part in [*own, run]
+    )
+    return (
+        f"| [`{name}`](model_cards/{name}.md) | {data} | {info.parameters:,} "
+        f"| {' | '.join(cells)} | {trained}, {run['hardware']} |"
+    )
 
 
 def update_readme() -> None:

@@ -66,6 +66,8 @@ def compare(run: Path, other_run: Path, other: str) -> dict[str, Any]:
     terms = {}
     for name in sorted(ours.keys() & theirs.keys()):
         difference = ours[name] - theirs[name]
+        if not difference.any():
+            continue  # of parts that both share
         terms[name] = {
             "other": theirs[name].mean().item(),
             "difference": difference.mean().item(),
