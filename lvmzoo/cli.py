@@ -18,11 +18,20 @@ from lvmzoo.files import atomic_file, atomic_folder, check_target
 from lvmzoo.registry import UnknownModelError, list_models, model_info
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from lvmzoo.models.base import ZooModel
+    from lvmzoo.models.vqvae import VQVAE
 
 MAX_PICTURES = 10_000
+# Which part of the code grid is kept, by half its height and width.
+KEEP = {
+    "top": lambda half: (slice(half[0]),),
+    "bottom": lambda half: (slice(half[0], None),),
+    "left": lambda half: (slice(None), slice(half[1])),
+    "right": lambda half: (slice(None), slice(half[1], None)),
+}
 
 
 def _picture(path: Path) -> None:
@@ -44,6 +53,8 @@ def _new_folder(path: Path) -> None:
 
 
 _file = click.Path(exists=True, path_type=Path)
+_seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="For the same again.")
+_label_option = click.option("--label", help="Class, as an index or a name.")
 _images = click.argument("images", nargs=-1, required=True, type=_file)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -99,15 +110,28 @@ def info(name: str, as_json: bool) -> None:
 @main.command()
 @runs_model
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="For the same samples again.")
-@click.option("--label", help="Class, as an index or a name.")
+@_seed
+@_label_option
 @click.option(
     "--temperature", type=click.FloatRange(0, 1000, min_open=True), default=1.0, show_default=True
+)
+@click.option("--top-k", type=click.IntRange(1), help="VQ-VAE: among the k likeliest codes.")
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="VQ-VAE: among the fewest codes of this probability.",
 )
 @click.option("--decoder-noise", is_flag=True, help="Draw from p(x|z), not its mean.")
 @output("A picture; or .npy, which holds the numbers.", _picture_or_numbers)
 def sample(
-    job: Job, count: int, seed: int | None, label: str | None, output: Path, **options: Any
+    job: Job,
+    count: int,
+    seed: int | None,
+    label: str | None,
+    top_k: int | None,
+    top_p: float | None,
+    output: Path,
+    **options: Any,
 ) -> None:
     """Draw new images (or points) from the model NAME."""
     model = job.load(points=True)
@@ -115,10 +139,12 @@ def sample(
         _check_grid(count)
     if label is not None:
         options["labels"] = _label(label, model)
+    if top_k is not None or top_p is not None:
+        _of_codes(model, "--top-k and --top-p need")
+        options |= {"top_k": top_k, "top_p": top_p}
     import torch
 
-    generator = torch.Generator()
-    generator.seed() if seed is None else generator.manual_seed(seed)
+    generator = _generator(seed)
     sizes = [min(job.batch_size, count - i) for i in range(0, count, job.batch_size)]
     parts = [model.sample(n, generator=generator, **options).cpu() for n in progress(sizes)]
     _write(torch.cat(parts), output)
@@ -154,6 +180,34 @@ def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
     model = job.load()
     x_a, x_b = (next(job.batches([path], model)) for path in (a, b))
     _write(model.interpolate(x_a, x_b, steps)[0], output, columns=steps)
+
+
+@main.command()
+@runs_model
+@click.argument("image", type=_file)
+@click.option("--keep", type=click.Choice(KEEP), default="top", show_default=True)
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=8, show_default=True)
+@_seed
+@_label_option
+@output("A row of pictures: the original, then its completions.", _picture)
+def complete(
+    job: Job, image: Path, keep: str, count: int, seed: int | None, label: str | None, output: Path
+) -> None:
+    """Keep half of the codes of IMAGE and draw the rest from the prior of the VQ-VAE NAME.
+
+    With --keep top this is an exact draw; else a kept code has no influence on those drawn before
+    it in raster order.
+    """
+    model = _of_codes(job.load(), "complete needs")
+    import torch
+
+    known = torch.zeros(model.config.grid, dtype=torch.bool, device=model.device)
+    half = [size // 2 for size in known.shape]
+    known[KEEP[keep](half)] = True
+    labels = None if label is None else _label(label, model)
+    x = next(job.batches([image], model))
+    drawn = model.complete(x, known, n=count, labels=labels, generator=_generator(seed))
+    _write(torch.cat([x, drawn[0]]).cpu(), output, columns=min(count + 1, 10))
 
 
 @main.command()
@@ -280,6 +334,22 @@ def _label(text: str, model: "ZooModel") -> int:
         return int(text)
     known = ", ".join(classes) or "none"
     raise click.UsageError(f"--label {text!r} is no class of this model; its classes: {known}")
+
+
+def _generator(seed: int | None) -> "torch.Generator":
+    import torch
+
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    return generator
+
+
+def _of_codes(model: "ZooModel", what: str) -> "VQVAE":
+    from lvmzoo.models.vqvae import VQVAE
+
+    if not isinstance(model, VQVAE):
+        raise click.UsageError(f"{what} a VQ-VAE, not a {type(model).__name__}")
+    return model
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from fake_hub import FakeHub
+from PIL import Image
 
 from lvmzoo import VAE, VAE2D, VLAE, create_model, registry
 from lvmzoo.models.base import ZooModel
@@ -142,3 +144,21 @@ def fake_hub(monkeypatch, tmp_path, impatient):
         template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield hub
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(13):
+        digit = rng.integers(0, 256, (28, 28), dtype=np.uint8)
+        Image.fromarray(digit).save(folder / f"{i:02d}.png")
+    return folder

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from command import call, refused
 from conftest import ENTRIES, make_tiny
 from limits import no_space
 from PIL import Image
@@ -19,42 +19,6 @@ from PIL import Image
 import lvmzoo
 from lvmzoo.checkpoint import read_component, serialize
 from lvmzoo.cli import main
-
-
-def call(*arguments, status: int = 0):
-    """Run a command in this process; return what it printed on stdout and on stderr."""
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert result.exit_code == status, result.output
-    return result.stdout, result.stderr
-
-
-def refused(status: int, *arguments) -> str:
-    """Run a command that must fail with one line on stderr; return the line."""
-    stdout, stderr = call(*arguments, status=status)
-    assert stdout == ""
-    assert stderr.startswith("Error: ")
-    assert stderr.count("\n") == 1
-    return stderr
-
-
-@pytest.fixture
-def out(tmp_path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def pictures(tmp_path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(13):
-        digit = rng.integers(0, 256, (28, 28), dtype=np.uint8)
-        Image.fromarray(digit).save(folder / f"{i:02d}.png")
-    return folder
-
 
 # list, info
 
@@ -413,57 +377,3 @@ def test_the_installed_command_is_this_one():
         pytest.skip("lvmzoo is not installed in this environment")
     done = subprocess.run([script, "list", "--json"], capture_output=True, text=True, check=True)
     assert [entry["name"] for entry in json.loads(done.stdout)] == lvmzoo.list_models()
-
-
-# VQ-VAE
-
-
-@pytest.fixture(scope="module")
-def vqvae_folder(tmp_path_factory):
-    torch.manual_seed(0)
-    config = lvmzoo.VQVAE.Config(
-        in_channels=1,
-        dataset="mnist",
-        classes=tuple("0123456789"),
-        channels=8,
-        residual_channels=4,
-        num_codes=16,
-        prior="gated_pixelcnn",
-        prior_embedding=4,
-        prior_channels=4,
-        prior_layers=6,
-        prior_hidden=8,
-    )
-    folder = tmp_path_factory.mktemp("vqvae") / "model"
-    model = lvmzoo.VQVAE(config)
-    model.prior.labels.weight.data.mul_(200)  # a fresh prior hardly listens to labels
-    model.save_pretrained(folder)
-    return folder
-
-
-def test_codes_are_written_as_bytes_and_decoded(vqvae_folder, pictures, out):
-    codes = out / "codes.safetensors"
-    call("encode", vqvae_folder, pictures, "--batch-size", 5, "-o", codes)
-    model = lvmzoo.from_pretrained(vqvae_folder)
-    x = lvmzoo.load_images(sorted(pictures.iterdir()), model)
-    component = read_component(codes)
-    assert component.tensors["latents"].dtype == torch.uint8
-    assert torch.equal(component.tensors["latents"].long(), model.encode(x))
-    assert component.metadata["shape"] == [13, 8, 8]
-    assert component.metadata["sha256"] == model.origin.sha256["autoencoder"]
-    call("decode", vqvae_folder, codes, "-o", out / "images")
-    assert len(list((out / "images").iterdir())) == 13
-
-
-def test_codes_are_scored_by_the_prior(vqvae_folder, pictures):
-    rows = json.loads(call("score", vqvae_folder, pictures, "--json")[0])
-    model = lvmzoo.from_pretrained(vqvae_folder)
-    x = lvmzoo.load_images(sorted(pictures.iterdir()), model)
-    expected = model.code_log_prob(model.encode(x)).tolist()
-    assert [row["code_log_prob"] for row in rows] == pytest.approx(expected, rel=1e-4)
-
-
-def test_samples_of_a_class(vqvae_folder, out):
-    call("sample", vqvae_folder, "-n", 4, "--seed", 1, "--label", "7", "-o", out / "a.png")
-    call("sample", vqvae_folder, "-n", 4, "--seed", 1, "--label", "2", "-o", out / "b.png")
-    assert (out / "a.png").read_bytes() != (out / "b.png").read_bytes()

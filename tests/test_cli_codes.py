@@ -1,0 +1,107 @@
+"""The command on a VQ-VAE: codes, completions, and how codes are drawn."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from command import call, refused
+from PIL import Image
+
+import lvmzoo
+from lvmzoo.checkpoint import read_component
+
+
+@pytest.fixture(scope="module")
+def vqvae_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    config = lvmzoo.VQVAE.Config(
+        in_channels=1,
+        dataset="mnist",
+        classes=tuple("0123456789"),
+        channels=8,
+        residual_channels=4,
+        num_codes=16,
+        prior="gated_pixelcnn",
+        prior_embedding=4,
+        prior_channels=4,
+        prior_layers=6,
+        prior_hidden=8,
+    )
+    folder = tmp_path_factory.mktemp("vqvae") / "model"
+    model = lvmzoo.VQVAE(config)
+    model.prior.labels.weight.data.mul_(200)  # a fresh prior hardly listens to labels
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_codes_are_written_as_bytes_and_decoded(vqvae_folder, pictures, out):
+    codes = out / "codes.safetensors"
+    call("encode", vqvae_folder, pictures, "--batch-size", 5, "-o", codes)
+    model = lvmzoo.from_pretrained(vqvae_folder)
+    x = lvmzoo.load_images(sorted(pictures.iterdir()), model)
+    component = read_component(codes)
+    assert component.tensors["latents"].dtype == torch.uint8
+    assert torch.equal(component.tensors["latents"].long(), model.encode(x))
+    assert component.metadata["shape"] == [13, 8, 8]
+    assert component.metadata["sha256"] == model.origin.sha256["autoencoder"]
+    call("decode", vqvae_folder, codes, "-o", out / "images")
+    assert len(list((out / "images").iterdir())) == 13
+
+
+def test_codes_are_scored_by_the_prior(vqvae_folder, pictures):
+    rows = json.loads(call("score", vqvae_folder, pictures, "--json")[0])
+    model = lvmzoo.from_pretrained(vqvae_folder)
+    x = lvmzoo.load_images(sorted(pictures.iterdir()), model)
+    expected = model.code_log_prob(model.encode(x)).tolist()
+    assert [row["code_log_prob"] for row in rows] == pytest.approx(expected, rel=1e-4)
+
+
+def test_samples_of_a_class(vqvae_folder, out):
+    call("sample", vqvae_folder, "-n", 4, "--seed", 1, "--label", "7", "-o", out / "a.png")
+    call("sample", vqvae_folder, "-n", 4, "--seed", 1, "--label", "2", "-o", out / "b.png")
+    assert (out / "a.png").read_bytes() != (out / "b.png").read_bytes()
+
+
+def test_samples_among_the_likeliest_codes(vqvae_folder, out):
+    model = lvmzoo.from_pretrained(vqvae_folder)
+    for name, options, given in (
+        ("k", ["--top-k", 1], {"top_k": 1}),
+        ("p", ["--top-p", 0.3], {"top_p": 0.3}),
+    ):
+        path = out / f"{name}.png"
+        call("sample", vqvae_folder, "-n", 4, "--seed", 1, *options, "-o", path)
+        expected = model.sample(4, generator=torch.Generator().manual_seed(1), **given)
+        lvmzoo.save_images(expected, out / "expected.png")
+        assert path.read_bytes() == (out / "expected.png").read_bytes()
+
+
+def test_top_k_and_complete_are_for_vqvaes(zoo, pictures, out):
+    line = refused(2, "sample", "vae_mnist", "--top-k", 3, "-o", out / "a.png")
+    assert "--top-k and --top-p need a VQ-VAE, not a VAE" in line
+    line = refused(2, "complete", "vae_mnist", pictures / "00.png", "-o", out / "a.png")
+    assert "complete needs a VQ-VAE, not a VAE" in line
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("keep", ["top", "bottom", "left", "right"])
+def test_complete_keeps_the_half_it_is_told_to(vqvae_folder, pictures, out, keep):
+    image = pictures / "00.png"
+    arguments = ["complete", vqvae_folder, image, "--keep", keep, "-n", 3, "--seed", 1]
+    call(*arguments, "-o", out / "a.png")
+    model = lvmzoo.from_pretrained(vqvae_folder)
+    x = lvmzoo.load_images(image, model)
+    known = torch.zeros(8, 8, dtype=torch.bool)
+    rows, columns = {
+        "top": (slice(0, 4), slice(None)),
+        "bottom": (slice(4, 8), slice(None)),
+        "left": (slice(None), slice(0, 4)),
+        "right": (slice(None), slice(4, 8)),
+    }[keep]
+    known[rows, columns] = True
+    drawn = model.complete(x, known, n=3, generator=torch.Generator().manual_seed(1))[0]
+    lvmzoo.save_images(torch.cat([x, drawn]), out / "b.png", columns=4)
+    assert (out / "a.png").read_bytes() == (out / "b.png").read_bytes()
+    assert np.asarray(Image.open(out / "a.png")).shape == (36, 4 * 34 + 2)
+    call(*arguments, "--label", "7", "-o", out / "labelled.png")
+    assert (out / "labelled.png").read_bytes() != (out / "a.png").read_bytes()
