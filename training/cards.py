@@ -84,13 +84,13 @@ def write_card(name: str) -> None:
     (CARDS / f"{name}.md").write_text(render(model_info(name), read_record(name)))
 
 
-def render(info: ModelInfo, record: dict[str, Any], pictures: Path = CARDS) -> str:
+def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None) -> str:
     """Return a card as Markdown with Hugging Face metadata.
 
     Arguments:
         info: An entry, or the like of it for a run on one's own pictures.
         record: What was recorded of the run, and its figures.
-        pictures: Folder that holds the pictures.
+        pictures: Folder that holds the pictures; by default `CARDS`.
     """
     sections = [
         f"---\n{_metadata(info, record).to_yaml()}\n---",
@@ -103,7 +103,7 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path = CARDS) -> s
         _training(info, record),
         _data(info, record),
         f"## Limits and biases\n\n{LIMITS[info.model_class]}{_bias(info)}",
-        _pictures(record["test"]["entry"], pictures),
+        _pictures(record["test"]["entry"], pictures or CARDS),
         _licence(info),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -230,7 +230,7 @@ def _comparison(record: dict[str, Any]) -> str:
     )
     shared = "the same codes" if "bits_per_code" in beside["terms"] else "same data and seed"
     return (
-        f"Beside `{beside['entry']}` ({shared}, {beside['epochs']} epochs), on the same "
+        f"Beside `{beside['entry']}` ({shared}, {_epochs(beside['epochs'])}), on the same "
         "test examples, with the paired standard error of the difference:\n\n"
         f"| figure | this entry | {beside['entry']} | difference |\n"
         f"| --- | ---: | ---: | ---: |\n{rows}"
@@ -263,13 +263,17 @@ def _part(info: ModelInfo, run: dict[str, Any]) -> str:
     short = ""
     if epochs < full:
         what = run.get("component", "checkpoint")
-        short = f"\n\n**This {what} is short of full length: {epochs} epochs of {full}.**"
+        short = f"\n\n**This {what} is short of full length: {_epochs(epochs)} of {full}.**"
     name = f"{run['component'].capitalize()}: " if "component" in run else ""
     return (
-        f"{name}{epochs} epoch{'s' * (epochs > 1)} ({run['steps']:,} steps) over "
+        f"{name}{_epochs(epochs)} ({run['steps']:,} steps) over "
         f"{run['examples']:,} examples in {_time(run)} on {run['hardware']}, "
         f"seed {run['recipe']['seed']}, torch {run['versions']['torch']}.{short}"
     )
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count > 1)}"
 
 
 def _of(run: dict[str, Any]) -> str:
@@ -370,8 +374,8 @@ def _row(name: str) -> str:
         cells = f"{m['elbo']:.2f}", f"{m['kl']:.2f}", quality
     own = [part for part in run.get("parts", {}).values() if part["entry"] == name]
     trained = "; ".join(
-        f"{part['component'] + ' ' if 'component' in part else ''}{part['recipe']['epochs']} "
-        f"epoch{'s' * (part['recipe']['epochs'] > 1)}, {_time(part)}"
+        f"{part['component'] + ' ' if 'component' in part else ''}"
+        f"{_epochs(part['recipe']['epochs'])}, {_time(part)}"
         for part in [*own, run]
     )
     return (

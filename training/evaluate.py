@@ -54,6 +54,7 @@ def evaluate(
     *,
     importance_samples: int = IMPORTANCE_SAMPLES,
     train: Split | None = None,
+    pictures: bool = True,
 ) -> dict[str, Any]:
     """Measure, and write metrics, per-example terms and pictures into a folder.
 
@@ -65,6 +66,7 @@ def evaluate(
         out: The folder.
         importance_samples: As for `figures.measure`.
         train: As for `figures.measure`.
+        pictures: Whether to draw.
 
     Returns:
         What metrics.SPLIT.json holds.
@@ -93,7 +95,8 @@ def evaluate(
     write_json(out / f"metrics.{split}.json", result)
     with atomic_file(out / f"examples.{split}.safetensors") as temporary:
         temporary.write_bytes(serialize(examples, {"weights": model.origin.sha256}))
-    draw_pictures(model, data, examples, str(out / info.name))
+    if pictures:
+        draw_pictures(model, data, examples, str(out / info.name))
     return result
 
 

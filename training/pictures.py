@@ -39,17 +39,18 @@ def draw_pictures(model: ZooModel, split: Split, examples: Mapping[str, Tensor],
         }
         save_scatter(panels, f"{stem}_samples.png")
         return
-    x = as_input(split.x[:60]).to(model.device)
-    save_images(model.sample(100, generator=generator), f"{stem}_samples.png")
-    pairs = above(x[:40], model.reconstruct(x[:40]), columns=COLUMNS)
+    x = as_input(split.x[: 6 * COLUMNS]).to(model.device)
+    save_images(model.sample(COLUMNS**2, generator=generator), f"{stem}_samples.png")
+    shown = x[: 4 * COLUMNS]
+    pairs = above(shown, model.reconstruct(shown), columns=COLUMNS)
     save_images(pairs, f"{stem}_reconstructions.png", columns=COLUMNS)
     half = len(x) // 2
     if half:
-        first, last = x[-2 * half : -half][:10], x[-half:][:10]
+        first, last = x[-2 * half : -half][:COLUMNS], x[-half:][:COLUMNS]
         lines = model.interpolate(first, last, steps=COLUMNS).flatten(0, 1)
         save_images(lines, f"{stem}_interpolations.png", columns=COLUMNS)
     if isinstance(model, VQVAE):
-        _draw_prior(model, x[:10], generator, stem)
+        _draw_prior(model, x[:COLUMNS], generator, stem)
         counts = examples["codes"].flatten().long().bincount(minlength=model.config.num_codes)
         share = counts.sort(descending=True).values / counts.sum()
         save_bars(share, f"share of each of the {len(share)} codes", f"{stem}_codebook.png")
@@ -63,6 +64,6 @@ def _draw_prior(model: VQVAE, x: Tensor, generator: torch.Generator, stem: str) 
         save_images(samples, f"{stem}_classes.png", columns=COLUMNS)
     known = torch.zeros(model.config.grid, dtype=torch.bool, device=model.device)
     known[: len(known) // 2] = True
-    completed = model.complete(x, known, n=COLUMNS - 2, generator=generator)
+    completed = model.complete(x, known, n=max(1, COLUMNS - 2), generator=generator)
     rows = torch.cat([x[:, None], model.reconstruct(x)[:, None], completed], 1)
     save_images(rows.flatten(0, 1), f"{stem}_completions.png", columns=COLUMNS)
