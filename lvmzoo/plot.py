@@ -90,7 +90,7 @@ def save_bars(heights: Tensor, title: str, path: str | Path) -> None:
     font = ImageFont.load_default(11 * _SCALE)
     bottom, top = height - margin // 2, max(float(values.max()), 1e-12)
     step = (width - 1.5 * margin) / len(values)
-    for value, label in ((0.0, "0"), (top, f"{top:.3g}")):
+    for value, label in ((0.0, "0"), (top, f"{top:.2g}")):
         at = bottom - value / top * (bottom - margin)
         draw.line([(margin, at), (width - margin // 2, at)], _GRID, _SCALE)
         draw.text((margin - 10, at), label, _INK, font, anchor="rm")
