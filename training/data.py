@@ -4,6 +4,7 @@ import hashlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,9 @@ def gaussian_log_prob(dataset: str, x: Tensor) -> Tensor:
     return -0.5 * noise.square().sum(1) - math.log(2 * math.pi) - scale.log().sum()
 
 
+# Both halves of one data set: entries and splits of it follow one another, and reading one from
+# an image tree takes a minute.
+@lru_cache(maxsize=2)
 def _load_images(data: DataSet, split: str, root: Path) -> Split:
     layout = _TORCHVISION[data.name]
     folder = root / layout

@@ -107,7 +107,7 @@ class PriorObjective(Objective):
     """The prior of a VQ-VAE, on codes of its finished autoencoder.
 
     The training set is encoded once as it is, and once flipped if that is the augmentation; images
-    under any other augmentation are encoded when their batch is due.
+    under any other augmentation, or of a run of few steps, are encoded when their batch is due.
     """
 
     component = "prior"
@@ -117,9 +117,9 @@ class PriorObjective(Objective):
     def __init__(self, model: ZooModel, run: "Run") -> None:
         super().__init__(model, run)
         self.codes: list[Tensor] = []
-        if self.recipe.augment in ("none", "flip"):
+        if run.encode_ahead and self.recipe.augment in ("none", "flip"):
             self.codes.append(self._encode_all(self.x))
-        if self.recipe.augment == "flip":
+        if self.codes and self.recipe.augment == "flip":
             self.codes.append(self._encode_all(self.x.flip(3)))
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:

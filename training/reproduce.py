@@ -1,55 +1,103 @@
 """Make entries again, from recipe to card: `python -m training.reproduce NAME...`.
 
-Each step is skipped where its result is up to date, so the command can be called again and again.
-With --check nothing is made: recipe, files and figures are compared with what was recorded.
+Each step is skipped where its result is up to date, so the command can be called again and again,
+and a run whose time was up goes on. With --check nothing is made: code, recipe, data, files and
+figures are compared with what was recorded.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lvmzoo import list_models
-from lvmzoo.checkpoint import read_component
+from lvmzoo.checkpoint import CheckpointError, read_component
+from lvmzoo.files import write_json
 from lvmzoo.models import model_class
+from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo, model_info
-from training import cards, train
-from training.bundle import bundle
-from training.data import load_split
-from training.evaluate import evaluate, load_weights
-from training.figures import IMPORTANCE_SAMPLES, measure, standard_error
+from training import parts, state, train
+from training.bundle import bundle, read_json
+from training.check import accept_code, check
+from training.data import DataError, load_split
+from training.evaluate import evaluate
+from training.figures import IMPORTANCE_SAMPLES, standard_error
+from training.fingerprint import code_sha256, first_losses
 from training.options import data_option, failing_cleanly
-from training.recipe import card_notes, has_baseline, read_recipe
+from training.recipe import KINDS, card_notes, has_baseline, read_recipe, shared_components
 from training.trainer import Run
 
-__all__ = ["check", "reproduce"]
-
-# The same file and data give the same figures up to the order of floating-point sums.
-TOLERANCE = 1e-4
+__all__ = ["Workshop", "in_order", "reproduce"]
 
 
-def reproduce(info: ModelInfo, data: Path, runs: Path, device: str) -> None:
-    """Train, evaluate and bundle an entry, with its plain recipe where the card compares."""
-    if model_class(info.model_class).COMPONENTS != ("model",):
-        raise click.ClickException(
-            f"{info.name}: the evaluation of a {info.model_class} is not there yet; "
-            f"train it with `python -m training.train {info.name}`"
-        )
-    run = _trained(info, data, runs / info.name, device, baseline=False)
+class TimeUpError(Exception):
+    """The time limit has passed between two steps, or in one that can be resumed."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where and until when entries are made.
+
+    Arguments:
+        data: Folder of the data sets.
+        runs: Folder of the runs.
+        device: As for `Run`.
+        deadline: In seconds of `time.monotonic`.
+    """
+
+    data: Path
+    runs: Path
+    device: str = "auto"
+    deadline: float = math.inf
+
+    def left(self) -> float:
+        """Seconds until the deadline.
+
+        Raises:
+            TimeUpError: There are none.
+        """
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeUpError
+        return left
+
+
+def in_order(names: list[str]) -> list[ModelInfo]:
+    """Return entries so that each follows those it needs, and data sets are read one by one."""
+
+    def key(info: ModelInfo) -> tuple[str, bool, str]:
+        needs = bool(shared_components(info.name) or card_notes(info.name).compare_with)
+        return info.dataset, needs, info.name
+
+    return sorted(map(model_info, names), key=key)
+
+
+def reproduce(info: ModelInfo, shop: Workshop) -> None:
+    """Train, evaluate and bundle an entry, with its plain recipe where the card compares.
+
+    Raises:
+        TimeUpError: It is not complete; called again, this goes on.
+        CheckpointError: The folder of a run holds another run, or one by other code.
+    """
+    run = _trained(info, shop)
     plain = None
     if has_baseline(info.name):
-        plain = _trained(info, data, runs / f"{info.name}.baseline", device, baseline=True)
-        _evaluated(info, data, plain, "validation")
-    _evaluated(info, data, run, "validation")
-    _evaluated(info, data, run, "test")  # last, so that the pictures are of the test split
+        plain = _trained(info, shop, baseline=True)
+        _evaluated(info, shop, plain, "validation")
+    _evaluated(info, shop, run, "validation")
+    _evaluated(info, shop, run, "test")  # last, so that the pictures are of the test split
     other = card_notes(info.name).compare_with
     comparison = None
     if other:
-        _evaluated(model_info(other), data, runs / other, "test")
-        comparison = compare(run, runs / other, other)
+        beside = shop.runs / other
+        if not (beside / train.RECORD).exists():
+            raise CheckpointError(f"{info.name} is compared with {other}: reproduce that first")
+        _evaluated(model_info(other), shop, beside, "test")
+        comparison = compare(run, beside, other)
     bundle(info, run, plain, comparison)
 
 
@@ -76,80 +124,157 @@ def compare(run: Path, other_run: Path, other: str) -> dict[str, Any]:
     return {"entry": other, "epochs": train.read_run(other_run)["recipe"]["epochs"], "terms": terms}
 
 
-def _trained(info: ModelInfo, data: Path, out: Path, device: str, *, baseline: bool) -> Path:
+def _trained(info: ModelInfo, shop: Workshop, *, baseline: bool = False) -> Path:
+    """Return the folder of a finished run of the entry as recipe, data and code now are."""
+    shop.left()
+    out = shop.runs / (f"{info.name}.baseline" if baseline else info.name)
     recipe = read_recipe(info.name, baseline=baseline)
-    splits = train.load_training_data(info, recipe, data, None)
-    run = Run(info, recipe, *splits, out, device)
-    if (out / train.RECORD).exists():
-        done = train.read_run(out)
-        if all(done[key] == value for key, value in run.identity.items() if key != "config"):
-            return out
-        raise click.ClickException(f"{out} holds a run of another recipe or data; move it away")
+    splits = train.load_training_data(info, recipe, shop.data, None)
+    run = Run(info, recipe, *splits, out, shop.device, time_limit=shop.left())
+    runs = train.runs_of(run, baseline=baseline)
+    for part in runs:
+        _check_code(part)
     train.prepare_out(out, resume=True, overwrite=False)
-    train.fit(run)
+    if not train.fit_entry(run, baseline=baseline):
+        raise TimeUpError
+    if not baseline:
+        _record_first_losses(out, runs)
     return out
 
 
-def _evaluated(info: ModelInfo, data: Path, run: Path, split: str) -> None:
+def _check_code(run: Run) -> None:
+    record = run.out / train.RECORD
+    code = read_json(record).get("code") if record.exists() else None
+    if code not in (None, code_sha256(run.info.model_class)):
+        raise CheckpointError(
+            f"{run.out} is not up to date: the code of the model has changed since it was "
+            "trained; move it away to train again"
+        )
+
+
+def _record_first_losses(out: Path, runs: list[Run]) -> None:
+    for part in runs:
+        record = train.read_run(part.out)
+        if "first_losses" not in record:
+            write_json(part.out / train.RECORD, record | {"first_losses": first_losses(part)})
+    if runs[-1].out != out:
+        train.put_together(out, runs)
+
+
+def _evaluated(info: ModelInfo, shop: Workshop, run: Path, split: str) -> None:
+    """Measure a run on a split, unless the figures of these very files are there."""
+    shop.left()
     folder = run / "evaluation"
-    if not (folder / f"metrics.{split}.json").exists():
-        examples = load_split(info.dataset, split, data)
-        # Choices need the ELBO only; the costly bound is for the test split.
-        samples = IMPORTANCE_SAMPLES if split == "test" else 0
-        result = evaluate(info, run, examples, split, folder, importance_samples=samples)
-        key = "elbo" if "elbo" in result["metrics"] else "bits_per_code"
-        print(f"{run} {split}: {key} {result['metrics'][key]:.4f}")
+    components = model_class(info.model_class).COMPONENTS
+    files = parts.sha256_of({c: run / f"{c}.safetensors" for c in components})
+    done = folder / f"metrics.{split}.json"
+    if done.exists() and read_json(done)["weights"] == files:
+        return
+    examples = load_split(info.dataset, split, shop.data)
+    # Choices are made by the ELBO or the bits per code; what costs more is for the test split.
+    final = split == "test"
+    counted = final and model_class(info.model_class) is VQVAE
+    result = evaluate(
+        info,
+        run,
+        examples,
+        split,
+        folder,
+        importance_samples=IMPORTANCE_SAMPLES if final else 0,
+        train=load_split(info.dataset, "train", shop.data) if counted else None,
+        pictures=final,
+    )
+    metrics = result["metrics"]
+    print(f"{run} {split}: {', '.join(f'{k} {v:.4f}' for k, v in metrics.items())}")
 
 
-def check(info: ModelInfo, data: Path) -> Iterator[str]:
-    """Yield what of an entry does not agree with its record: recipe, files, figures."""
-    record = cards.read_record(info.name)
-    recipe = asdict(read_recipe(info.name))
-    for key, value in recipe.items():
-        if record["run"]["recipe"].get(key) != value:
-            yield f"the recipe's {key} is {value}, the run's {record['run']['recipe'].get(key)}"
-    model = load_weights(info, None)  # checks every hash of the index
-    if {c: f.sha256 for c, f in info.files.items()} != record["test"]["weights"]:
-        yield "the figures were measured on other files than those of the index"
-    for split in ("validation", "test"):
-        examples = load_split(info.dataset, split, data)
-        figures, _ = measure(model, examples, info.dataset, importance_samples=0)
-        for key in figures:
-            value = record[split]["metrics"][key]
-            if not math.isclose(figures[key], value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-                yield f"{split} {key} is {figures[key]:.6g}, recorded {value:.6g}"
-    if (cards.CARDS / f"{info.name}.md").read_text() != cards.render(info, record):
-        yield "the card is not what its record gives"
+def progress(run: Path) -> str:
+    """Say how far the run in a folder is."""
+    if (run / train.RECORD).exists():
+        return "trained"
+    said = []
+    for folder in [run / c for c in KINDS if (run / c).is_dir()] or [run]:
+        name = "" if folder == run else f"{folder.name} "
+        step = state.latest_step(folder) if folder.is_dir() else None
+        if (folder / train.RECORD).exists():
+            said.append(f"{name}finished")
+        else:
+            said.append(f"{name}not begun" if step is None else f"{name}at step {step}")
+    return ", ".join(said)
+
+
+def _reproduce_all(infos: list[ModelInfo], shop: Workshop) -> None:
+    for i, info in enumerate(infos):
+        try:
+            reproduce(info, shop)
+        except TimeUpError:
+            for left in infos[i:]:
+                print(f"{left.name}: {progress(shop.runs / left.name)}")
+            print("the time is up; the same command goes on")
+            return
+        print(f"{info.name}: complete")
+
+
+def _verify_all(
+    infos: list[ModelInfo], data: Path, verify: Callable[[ModelInfo, Path], list[str]], skip: bool
+) -> None:
+    """Check entries; where `skip`, those whose data are not there are passed over, and named."""
+    failures = 0
+    for info in infos:
+        if not info.pretrained:
+            print(f"{info.name}: skipped, it has no weights yet")
+            continue
+        try:
+            found = verify(info, data)
+        except DataError as error:
+            if not skip:
+                raise
+            print(f"{info.name}: skipped, {error}")
+            continue
+        failures += bool(found)
+        print(f"{info.name}: {'; '.join(found) or 'agrees with its record'}", flush=True)
+    if failures:
+        raise click.ClickException(f"{failures} of {len(infos)} entries do not agree")
 
 
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every entry.")
 @click.option("--check", "checking", is_flag=True, help="Compare with the record; make nothing.")
+@click.option(
+    "--accept-code",
+    "accepting",
+    is_flag=True,
+    help="Check, and if all but the code agrees with the record, record the code as it is.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True)
+@click.option("--time-limit", default="inf", help="Stop cleanly before this, e.g. 9m.")
 @data_option
 @failing_cleanly
 def main(
-    names: tuple[str, ...], everything: bool, checking: bool, device: str, runs: Path, data: Path
+    names: tuple[str, ...],
+    everything: bool,
+    checking: bool,
+    accepting: bool,
+    device: str,
+    runs: Path,
+    time_limit: str,
+    data: Path,
 ) -> None:
     """Make the entries NAMES again, or check them."""
     if everything == bool(names):
         raise click.UsageError("give entries, or --all")
-    infos = [model_info(name) for name in (list_models() if everything else names)]
-    failures = 0
-    for info in infos:
-        if not checking:
-            reproduce(info, data, runs, device)
-            continue
-        if not info.pretrained:
-            print(f"{info.name}: skipped, it has no weights yet")
-            continue
-        found = list(check(info, data))
-        failures += bool(found)
-        print(f"{info.name}: {'; '.join(found) or 'agrees with its record'}")
-    if failures:
-        raise click.ClickException(f"{failures} of {len(infos)} entries do not agree")
+    if checking and accepting:
+        raise click.UsageError("--check and --accept-code exclude each other")
+    if time_limit != "inf" and (checking or accepting):
+        raise click.UsageError("--time-limit is for making entries, not for checking them")
+    deadline = time.monotonic() + train.parse_duration(time_limit)
+    infos = in_order(list_models() if everything else list(names))
+    if checking or accepting:
+        _verify_all(infos, data, accept_code if accepting else check, everything)
+    else:
+        _reproduce_all(infos, Workshop(data, runs, device, deadline))
 
 
 if __name__ == "__main__":

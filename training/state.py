@@ -20,7 +20,7 @@ from torch import Tensor
 from lvmzoo.checkpoint import CheckpointError, read_component, serialize
 from lvmzoo.files import atomic_file
 
-__all__ = ["Saved", "load_latest", "pack_optimizer", "save", "unpack_optimizer"]
+__all__ = ["Saved", "latest_step", "load_latest", "pack_optimizer", "save", "unpack_optimizer"]
 
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.safetensors")
 _KEPT = 2
@@ -68,6 +68,12 @@ def load_latest(folder: Path) -> Saved | None:
     if found:
         raise CheckpointError(f"every checkpoint in {folder} is damaged; start with --overwrite")
     return None
+
+
+def latest_step(folder: Path) -> int | None:
+    """Return the step of the latest checkpoint, damaged or not; None if there is none."""
+    steps = [int(match[1]) for path in _found(folder) if (match := _NAME.fullmatch(path.name))]
+    return max(steps, default=None)
 
 
 def _found(folder: Path) -> list[Path]:

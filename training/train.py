@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from lvmzoo.models import model_class
 from lvmzoo.registry import DATASETS, ModelInfo, model_info
 from training import parts, state
 from training.data import Split, load_folder, load_split
+from training.fingerprint import code_sha256
 from training.options import data_option, failing_cleanly, images_option
 from training.recipe import KINDS, Recipe, read_recipe, shared_components
 from training.trainer import Run, Trainer, check_same
 
-__all__ = ["fit", "fit_entry"]
+__all__ = ["finished", "fit", "fit_entry", "put_together", "runs_of"]
 
 LOG, RECORD = "log.jsonl", "run.json"
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
@@ -116,6 +117,7 @@ def _finish(trainer: Trainer) -> None:
     if (run.component,) == model.COMPONENTS:
         model.write_config(run.out)
     record = run.identity | {
+        "code": code_sha256(run.info.model_class),
         "config": config_dict(model.config),
         "steps": run.total_steps,
         "examples": len(run.train),
@@ -138,46 +140,88 @@ def read_run(out: Path) -> dict[str, Any]:
     return record
 
 
-def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -> bool:
-    """Train every component of an entry in turn, going on with what `run.out` holds.
+def runs_of(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -> list[Run]:
+    """Return the runs of the components that an entry trains, in their order.
 
     A model of one component is trained in `run.out` itself. Others have a folder in it for each
-    component, and are put together when all are finished; a component that the recipe takes from
-    another entry is looked for beside `run.out`.
+    component; a component that the recipe takes from another entry is looked for beside `run.out`.
 
     Arguments:
         run: The run of the last component, by the entry's own recipe.
         settings: As for `read_recipe`.
         baseline: As for `read_recipe`.
 
-    Returns:
-        Whether the entry is complete.
+    Raises:
+        CheckpointError: What another entry is to give does not exist.
     """
-    name, started = run.info.name, time.monotonic()
+    name = run.info.name
     components = model_class(run.info.model_class).COMPONENTS
     if len(components) == 1:
-        return fit(run)
-    trained, shared = False, shared_components(name)
-    files = {c: parts.find_shared(c, shared[c], run.out.parent) for c in components if c in shared}
+        return [run]
+    shared = shared_components(name)
+    given = {c: parts.find_shared(c, entry, run.out.parent) for c, entry in shared.items()}
+    runs = []
     for component in components:
-        if component in files:
+        if component in given:
             continue
         recipe = read_recipe(name, settings, baseline=baseline, component=component)
         out = run.out / component
-        left = run.time_limit - (time.monotonic() - started)
-        part = replace(run, recipe=recipe, out=out, time_limit=left, component=component)
-        part = replace(part, given=dict(files))
-        out.mkdir(exist_ok=True)
-        if (out / RECORD).exists():
-            check_same(part.identity, read_run(out), out)
-        elif (trained and left <= 0) or not fit(part):
-            return False
-        else:
-            trained = True
-        files[component] = out / f"{component}.safetensors"
-    if PartialState().is_main_process:
-        parts.put_together(run.out, files)
+        part = replace(run, recipe=recipe, out=out, component=component, given=dict(given))
+        runs.append(part)
+        given[component] = out / f"{component}.safetensors"
+    return runs
+
+
+def finished(run: Run) -> bool:
+    """Whether `run.out` holds this run, finished.
+
+    Raises:
+        CheckpointError: It holds another.
+    """
+    if not (run.out / RECORD).exists():
+        return False
+    check_same(run.identity, read_run(run.out), run.out)
     return True
+
+
+def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -> bool:
+    """Train every component of an entry in turn, going on with what `run.out` holds.
+
+    The components are put together in `run.out` when all are finished.
+
+    Arguments:
+        run: As for `runs_of`, and so are the others.
+        settings: Changes of the recipe.
+        baseline: By the plain recipe.
+
+    Returns:
+        Whether the entry is complete.
+
+    Raises:
+        CheckpointError: `run.out` holds a run of another recipe or data.
+    """
+    started, trained = time.monotonic(), False
+    runs = runs_of(run, settings, baseline=baseline)
+    for part in runs:
+        left = run.time_limit - (time.monotonic() - started)
+        part.out.mkdir(exist_ok=True)
+        if finished(part):
+            continue
+        if (trained and left <= 0) or not fit(replace(part, time_limit=left)):
+            return False
+        trained = True
+    if not trained:
+        PartialState().print(f"{run.out} is finished; nothing to do")
+    if runs[-1].out != run.out and PartialState().is_main_process:
+        put_together(run.out, runs)
+    return True
+
+
+def put_together(out: Path, runs: Sequence[Run]) -> None:
+    """Make the folder of an entry of several components from their finished runs."""
+    last = runs[-1]
+    own = {last.component: last.out / f"{last.component}.safetensors"}
+    parts.put_together(out, {**last.given, **own})
 
 
 def _hardware(device: torch.device) -> str:
@@ -200,7 +244,9 @@ def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds in "90s", "9m", "1.5h" or a plain number."""
+    """Return the seconds in "90s", "9m", "1.5h", a plain number or "inf"."""
+    if text == "inf":
+        return math.inf
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match:
         raise click.BadParameter(f"{text!r} is not a duration like 90s, 9m or 1.5h")
@@ -239,7 +285,7 @@ def main(
     info = model_info(name)
     recipe = read_recipe(name, settings, baseline=baseline)
     out = out or Path("runs") / (f"{name}.baseline" if baseline else name)
-    limit = math.inf if time_limit == "inf" else parse_duration(time_limit)
+    limit = parse_duration(time_limit)
     started = time.monotonic()
     train, validation = load_training_data(info, recipe, data, images)
     if images is not None:
@@ -247,9 +293,6 @@ def main(
         info = replace(info, config=config, classes=train.classes)
     if PartialState(cpu=device == "cpu").is_main_process:
         prepare_out(out, resume=resume, overwrite=overwrite)
-    if resume and (out / RECORD).exists():
-        print(f"{out} is finished; nothing to do")
-        return
     limit -= time.monotonic() - started
     every = parse_duration(checkpoint_every)
     run = Run(info, recipe, train, validation, out, device, every, limit)

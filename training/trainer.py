@@ -40,6 +40,7 @@ class Run:
     time_limit: float = math.inf
     component: str = "model"
     given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
+    encode_ahead: bool = True  # a prior's whole training set, which pays from one epoch on
 
     @property
     def steps_per_epoch(self) -> int:
@@ -273,6 +274,6 @@ def check_same(identity: Mapping[str, Any], found: Mapping[str, Any], out: Path)
             differs = f"{key} ({', '.join(names)})"
         if there != value:
             raise CheckpointError(
-                f"cannot resume {out}: its {differs} differs from this run's; "
-                "use another --out, or --overwrite"
+                f"cannot go on with {out}: its {differs} differs from this run's; move it away, "
+                "or use another folder (training.train: or --overwrite)"
             )

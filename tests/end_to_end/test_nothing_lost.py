@@ -1,0 +1,122 @@
+"""Runs that are killed at any moment, or meet a full disk, end as an undisturbed one does."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from limits import no_space
+from test_train import points_run
+from test_train_vqvae import make
+
+from training import train
+
+ROOT = Path(__file__).parents[2]
+KILLS = 20
+
+
+def fit_points(out, **change):
+    run = points_run(out, epochs=6)
+    return train.fit(replace(run, checkpoint_every=0.0, **change))
+
+
+def fit_vqvae(out, **change):
+    run, settings = make(out)
+    return train.fit_entry(replace(run, checkpoint_every=0.0, **change), settings)
+
+
+FIT = {"vae2d": fit_points, "vqvae": fit_vqvae}
+
+
+def results(out):
+    """Return the weights that a run leaves."""
+    files = [p for p in out.rglob("*.safetensors") if not p.name.startswith("checkpoint-")]
+    assert files
+    return {str(p.relative_to(out)): p.read_bytes() for p in files}
+
+
+def killed_after(calls, fit, out):
+    """Fit in a child that dies by SIGKILL at its n-th call of a function; say whether it did."""
+    pid = os.fork()
+    if pid == 0:
+        left = calls
+
+        def profile(frame, event, argument):
+            nonlocal left
+            left -= event in ("call", "c_call")
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(profile)
+        try:
+            fit(out)
+        finally:
+            os._exit(0)
+    return os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def count_calls(fit, out):
+    """Return how many calls of functions an undisturbed fit makes."""
+    calls = 0
+
+    def profile(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        assert fit(out)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def survive(kind, folder):
+    """Kill a run again and again at random moments, let it end, compare."""
+    torch.set_num_threads(1)
+    fit, moments = FIT[kind], random.Random(0)
+    calls, left_behind = count_calls(fit, folder / "whole"), 0
+    out = folder / "killed"
+    for _ in range(KILLS):
+        assert killed_after(moments.randrange(1, calls // 3), fit, out)
+        left_behind += bool(list(out.rglob(".lvmzoo-*")))
+    assert left_behind, "no kill fell into the writing of a file"
+    assert fit(out)
+    assert results(out) == results(folder / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FIT)
+def test_killed_at_twenty_random_moments(tmp_path, kind):
+    # In a process of its own without a GPU: children are forked from it, twenty of them.
+    tests = f"{ROOT / 'tests'}{os.pathsep}{ROOT}"
+    environment = {**os.environ, "PYTHONPATH": tests, "CUDA_VISIBLE_DEVICES": ""}
+    environment["OMP_NUM_THREADS"] = "1"
+    command = [sys.executable, __file__, kind, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("kind", FIT)
+def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path, kind):
+    fit = FIT[kind]
+    fit(tmp_path / "whole")
+    out = tmp_path / "full"
+    for step in (1, 2):
+        message = rf"cannot write .*checkpoint-00000000{step}-.*: File too large"
+        with no_space(), pytest.raises(OSError, match=message):
+            fit(out)
+        assert not list(out.rglob(".lvmzoo-*"))
+        assert len(list(out.rglob("checkpoint-*"))) == step - 1
+        assert not fit(out, time_limit=1e-9)  # one step, when there is room again
+    assert fit(out)
+    assert results(out) == results(tmp_path / "whole")
+
+
+if __name__ == "__main__":
+    survive(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,151 @@
+"""Whether an entry agrees with its record: code, recipe, data, files, figures, first losses."""
+
+import io
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from lvmzoo import registry
+from lvmzoo.files import write_json
+from lvmzoo.models.base import ZooModel
+from lvmzoo.registry import ModelInfo
+from training import cards, train
+from training.data import load_split, sha256
+from training.evaluate import load_weights
+from training.figures import measure
+from training.fingerprint import code_sha256, first_losses
+from training.recipe import read_recipe
+from training.trainer import Run
+
+__all__ = ["accept_code", "check"]
+
+# The same file and data give the same figures up to the order of floating-point sums.
+TOLERANCE = 1e-4
+# Training multiplies such differences.
+LOSS_TOLERANCE = 1e-3
+GAP_TOLERANCE = 0.01
+
+
+def check(info: ModelInfo, data: Path) -> list[str]:
+    """Return what of an entry does not agree with its record.
+
+    The 2-D entries are trained again from beginning to end, of all others the first steps.
+
+    Raises:
+        DataError: The data are not there.
+    """
+    return list(_differences(info, cards.read_record(info.name), _runs(info, data), data))
+
+
+def accept_code(info: ModelInfo, data: Path) -> list[str]:
+    """Check an entry with the code of its model as it is, and if all agrees record that code.
+
+    First losses that are not on record yet are recorded too.
+
+    Returns:
+        What does not agree; then nothing is recorded.
+
+    Raises:
+        DataError: The data are not there.
+    """
+    record, runs = cards.read_record(info.name), _runs(info, data)
+    for run in runs:
+        recorded = _parts(record)[run.component]
+        recorded["code"] = code_sha256(info.model_class)
+        if "first_losses" not in recorded:
+            recorded["first_losses"] = first_losses(run)
+    found = list(_differences(info, record, runs, data))
+    if not found:
+        write_json(cards.CARDS / f"{info.name}.json", record)
+        cards.write_card(info.name)
+    return found
+
+
+def _runs(info: ModelInfo, data: Path) -> list[Run]:
+    """Return the runs that would make the entry's files, beside the files that they made."""
+    recipe = read_recipe(info.name)
+    splits = train.load_training_data(info, recipe, data, None)
+    run = Run(info, recipe, *splits, registry.WEIGHTS / info.name, "cpu")
+    return [
+        replace(part, given={c: registry.WEIGHTS / info.files[c].name for c in part.given})
+        for part in train.runs_of(run)
+    ]
+
+
+def _parts(record: dict[str, Any]) -> dict[str, Any]:
+    run = record["run"]
+    return {**run.get("parts", {}), run.get("component", "model"): run}
+
+
+def _differences(
+    info: ModelInfo, record: dict[str, Any], runs: list[Run], data: Path
+) -> Iterator[str]:
+    model = load_weights(info, None)  # checks every hash of the index
+    if {c: f.sha256 for c, f in info.files.items()} != record["test"]["weights"]:
+        yield "the figures were measured on other files than those of the index"
+    if (cards.CARDS / f"{info.name}.md").read_text() != cards.render(info, record):
+        yield "the card is not what its record gives"
+    for run in runs:
+        recorded = _parts(record)[run.component]
+        yield from _identity(run, recorded)
+        yield from _first_steps(run, recorded)
+    for split in ("validation", "test"):
+        yield from _figures(info, model, record[split], split, data)
+    if info.image_shape is None:
+        yield from _retrained(runs[0], record, data)
+
+
+def _identity(run: Run, recorded: dict[str, Any]) -> Iterator[str]:
+    of = "" if run.component == "model" else f" of the {run.component}"
+    for key, value in asdict(run.recipe).items():
+        if recorded["recipe"].get(key) != value:
+            yield f"the recipe's {key}{of} is {value}, the run's {recorded['recipe'].get(key)}"
+    if run.identity["data"] != recorded["data"]:
+        yield f"the training data{of} are not the run's"
+    if run.identity.get("given") != recorded.get("given"):
+        yield f"the run{of} was on other components than those of the index"
+    if recorded.get("code") != code_sha256(run.info.model_class):
+        yield f"the code of the model is not the run's{of} (--accept-code records it)"
+
+
+def _first_steps(run: Run, recorded: dict[str, Any]) -> Iterator[str]:
+    of = "" if run.component == "model" else f" of the {run.component}"
+    if "first_losses" not in recorded:
+        yield f"no first losses{of} are on record (--accept-code records them)"
+        return
+    pairs = zip(first_losses(run), recorded["first_losses"], strict=True)
+    for step, (loss, value) in enumerate(pairs, 1):
+        if not math.isclose(loss, value, rel_tol=LOSS_TOLERANCE):
+            yield f"the loss{of} at step {step} is {loss:.6g}, recorded {value:.6g}"
+            return
+
+
+def _figures(
+    info: ModelInfo, model: ZooModel, recorded: dict[str, Any], split: str, data: Path
+) -> Iterator[str]:
+    examples = load_split(info.dataset, split, data)
+    if sha256(examples) != recorded["data"]:
+        yield f"the {split} data are not those that were measured on"
+    values = recorded["metrics"]
+    if "first" in recorded:  # figures of few examples, for this very purpose
+        examples = examples.take(slice(0, recorded["first"]["examples"]))
+        values = recorded["first"]["metrics"]
+    figures, _ = measure(model, examples, info.dataset, importance_samples=0)
+    for key, figure in figures.items():
+        if not math.isclose(figure, values[key], rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            yield f"{split} {key} is {figure:.6g}, recorded {values[key]:.6g}"
+
+
+def _retrained(run: Run, record: dict[str, Any], data: Path) -> Iterator[str]:
+    test = load_split(run.info.dataset, "test", data)
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        train.fit(replace(run, out=Path(folder), checkpoint_every=math.inf))
+        model = load_weights(run.info, Path(folder))
+    figures, _ = measure(model, test, run.info.dataset, importance_samples=0)
+    gap, value = figures["gap"], record["test"]["metrics"]["gap"]
+    if not abs(gap - value) < GAP_TOLERANCE:
+        yield f"trained again, the gap is {gap:.4f} nats, recorded {value:.4f}"
