@@ -67,7 +67,7 @@ def empty(monkeypatch, tmp_path):
 
 def test_two_entries_share_one_file(trained, empty):
     bundle(model_info(PLAIN), trained / PLAIN, None, None)
-    beside = compare(trained / GATED, trained / PLAIN, PLAIN)
+    beside = compare(trained / GATED, trained / PLAIN, PLAIN, 1)
     assert set(beside["terms"]) == {"bits_per_code", "nats_per_image"}
     bundle(model_info(GATED), trained / GATED, None, beside)
     names = {path.name for path in (empty / "weights").glob("*.safetensors")}

@@ -120,8 +120,7 @@ def test_paired_differences(tmp_path):
             "test",
             tmp_path / name / "evaluation",
         )
-        (tmp_path / name / "run.json").write_text('{"recipe": {"epochs": 3}}')
-    found = reproduce.compare(tmp_path / "a", tmp_path / "b", "vae_cifar10")
+    found = reproduce.compare(tmp_path / "a", tmp_path / "b", "vae_cifar10", 3)
     figures = [
         json.loads((tmp_path / name / "evaluation/metrics.test.json").read_text())["metrics"]
         for name in ("a", "b")

@@ -1,4 +1,5 @@
 import json
+import shutil
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +58,22 @@ def test_an_entry_is_reproduced_checked_and_its_code_accepted(shop, monkeypatch)
     before = path.read_bytes()
     reproduce.reproduce(model_info(POINTS), shop)
     assert path.read_bytes() == before
+
+
+def test_an_entry_is_up_to_date_without_a_run(shop, monkeypatch):
+    reproduce.reproduce(model_info(POINTS), shop)
+    shutil.rmtree(shop.runs)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", None)
+        assert run_command(shop, POINTS).output == f"{POINTS}: complete\n"
+    assert not shop.runs.exists()
+    reproduce._evaluated(model_info(POINTS), shop, shop.runs / POINTS, "test")  # bundled weights
+    assert not reproduce._begun(shop.runs / POINTS)
+    path = cards.CARDS / f"{POINTS}.json"
+    record = json.loads(path.read_text())
+    for change in ({"code": "0"}, {"data": "0"}, {"recipe": {}}):
+        path.write_text(json.dumps(record | {"run": record["run"] | change}))
+        assert not check.up_to_date(model_info(POINTS), shop.data)
 
 
 def test_what_does_not_agree_is_found_and_not_accepted(shop, monkeypatch):

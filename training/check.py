@@ -21,7 +21,7 @@ from training.fingerprint import code_sha256, first_losses
 from training.recipe import read_recipe
 from training.trainer import Run
 
-__all__ = ["accept_code", "check"]
+__all__ = ["accept_code", "check", "up_to_date"]
 
 # The same file and data give the same figures up to the order of floating-point sums.
 TOLERANCE = 1e-4
@@ -63,6 +63,18 @@ def accept_code(info: ModelInfo, data: Path) -> list[str]:
         write_json(cards.CARDS / f"{info.name}.json", record)
         cards.write_card(info.name)
     return found
+
+
+def up_to_date(info: ModelInfo, data: Path) -> bool:
+    """Whether an entry's files were made by recipe, data and code as these now are.
+
+    Raises:
+        DataError: The data are not there.
+    """
+    if not info.pretrained:
+        return False
+    recorded = _parts(cards.read_record(info.name))
+    return not any(d for run in _runs(info, data) for d in _identity(run, recorded[run.component]))
 
 
 def _runs(info: ModelInfo, data: Path) -> list[Run]:

@@ -20,9 +20,9 @@ from lvmzoo.files import write_json
 from lvmzoo.models import model_class
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo, model_info
-from training import parts, state, train
+from training import cards, parts, state, train
 from training.bundle import bundle, read_json
-from training.check import accept_code, check
+from training.check import accept_code, check, up_to_date
 from training.data import DataError, load_split
 from training.evaluate import evaluate
 from training.figures import IMPORTANCE_SAMPLES, standard_error
@@ -79,10 +79,14 @@ def in_order(names: list[str]) -> list[ModelInfo]:
 def reproduce(info: ModelInfo, shop: Workshop) -> None:
     """Train, evaluate and bundle an entry, with its plain recipe where the card compares.
 
+    An entry that has no run, but files made by recipe, data and code as they are, is left alone.
+
     Raises:
         TimeUpError: It is not complete; called again, this goes on.
         CheckpointError: The folder of a run holds another run, or one by other code.
     """
+    if not _begun(shop.runs / info.name) and up_to_date(info, shop.data):
+        return
     run = _trained(info, shop)
     plain = None
     if has_baseline(info.name):
@@ -91,18 +95,32 @@ def reproduce(info: ModelInfo, shop: Workshop) -> None:
     _evaluated(info, shop, run, "validation")
     _evaluated(info, shop, run, "test")  # last, so that the pictures are of the test split
     other = card_notes(info.name).compare_with
-    comparison = None
-    if other:
-        beside = shop.runs / other
-        if not (beside / train.RECORD).exists():
-            raise CheckpointError(f"{info.name} is compared with {other}: reproduce that first")
-        _evaluated(model_info(other), shop, beside, "test")
-        comparison = compare(run, beside, other)
-    bundle(info, run, plain, comparison)
+    bundle(info, run, plain, _beside(run, other, shop) if other else None)
 
 
-def compare(run: Path, other_run: Path, other: str) -> dict[str, Any]:
+def _begun(run: Path) -> bool:
+    """Whether a folder holds a run, and not only the evaluation of bundled weights."""
+    return run.is_dir() and any(path.name != "evaluation" for path in run.iterdir())
+
+
+def _beside(run: Path, other: str, shop: Workshop) -> dict[str, Any]:
+    """Compare a run with that of another entry, or with its bundled weights if there is none."""
+    beside, info = shop.runs / other, model_info(other)
+    if not (beside / train.RECORD).exists() and (_begun(beside) or not info.pretrained):
+        raise CheckpointError(f"{run.name} is compared with {other}: reproduce that first")
+    _evaluated(info, shop, beside, "test")
+    record = train.read_run(beside) if _begun(beside) else cards.read_record(other)["run"]
+    return compare(run, beside, other, record["recipe"]["epochs"])
+
+
+def compare(run: Path, other_run: Path, other: str, epochs: int) -> dict[str, Any]:
     """Compare two evaluated runs on the test split, example by example.
+
+    Arguments:
+        run: A folder with an evaluation.
+        other_run: Another.
+        other: The entry that `other_run` evaluates.
+        epochs: How long that was trained, for the card.
 
     Returns:
         For each term the other's mean, and the mean difference with its standard error.
@@ -121,7 +139,7 @@ def compare(run: Path, other_run: Path, other: str) -> dict[str, Any]:
             "difference": difference.mean().item(),
             "standard_error": standard_error(difference),
         }
-    return {"entry": other, "epochs": train.read_run(other_run)["recipe"]["epochs"], "terms": terms}
+    return {"entry": other, "epochs": epochs, "terms": terms}
 
 
 def _trained(info: ModelInfo, shop: Workshop, *, baseline: bool = False) -> Path:
@@ -162,11 +180,14 @@ def _record_first_losses(out: Path, runs: list[Run]) -> None:
 
 
 def _evaluated(info: ModelInfo, shop: Workshop, run: Path, split: str) -> None:
-    """Measure a run on a split, unless the figures of these very files are there."""
+    """Measure a run, or bundled weights, on a split, unless these files' figures are there."""
     shop.left()
     folder = run / "evaluation"
     components = model_class(info.model_class).COMPONENTS
-    files = parts.sha256_of({c: run / f"{c}.safetensors" for c in components})
+    own = _begun(run)
+    files = {c: file.sha256 for c, file in info.files.items()}
+    if own:
+        files = parts.sha256_of({c: run / f"{c}.safetensors" for c in components})
     done = folder / f"metrics.{split}.json"
     if done.exists() and read_json(done)["weights"] == files:
         return
@@ -176,7 +197,7 @@ def _evaluated(info: ModelInfo, shop: Workshop, run: Path, split: str) -> None:
     counted = final and model_class(info.model_class) is VQVAE
     result = evaluate(
         info,
-        run,
+        run if own else None,
         examples,
         split,
         folder,
