@@ -17,7 +17,7 @@ from lvmzoo.registry import model_info
 from training import state, train
 from training.augment import augment, draw_noise
 from training.data import Split, load_split
-from training.recipe import Recipe
+from training.recipe import Recipe, read_recipe
 from training.trainer import Run, Trainer, generator_for
 
 ROOT = Path(__file__).parents[1]
@@ -266,3 +266,18 @@ def test_a_cpu_that_lacks_bfloat16_trains_in_float32(monkeypatch, tmp_path):
         assert trainer.precision == precision
         with trainer.autocast():
             assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+
+
+def test_the_recorded_command_makes_the_run_again(tmp_path):
+    run = points_run(tmp_path, epochs=3, lr=0.01)
+    words = train._command(run).split()
+    assert words[:4] == ["python", "-m", "training.train", "vae2d_gaussian1"]
+    settings = words[5::2]
+    assert words[4::2] == ["--set"] * len(settings)
+    assert read_recipe("vae2d_gaussian1", settings) == run.recipe
+    assert "epochs=3" in settings
+    plain = read_recipe("vae_svhn", baseline=True)
+    info = model_info("vae_svhn")
+    own = replace(info, config={**info.config, "dataset": "my pictures"})
+    command = train._command(replace(run, info=own, recipe=plain))
+    assert command.endswith("vae_svhn --baseline --images 'my pictures'")

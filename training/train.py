@@ -6,10 +6,9 @@ import os
 import platform
 import re
 import shlex
-import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from training import parts, state
 from training.data import Split, load_folder, load_split
 from training.fingerprint import code_sha256
 from training.options import data_option, failing_cleanly, images_option
-from training.recipe import KINDS, Recipe, read_recipe, shared_components
+from training.recipe import KINDS, Recipe, has_baseline, read_recipe, shared_components
 from training.trainer import Run, Trainer, check_same
 
 __all__ = ["finished", "fit", "fit_entry", "put_together", "runs_of"]
@@ -127,11 +126,28 @@ def _finish(trainer: Trainer) -> None:
         "precision": trainer.precision,
         "processes": trainer.accelerator.num_processes,
         "versions": {"lvmzoo": lvmzoo.__version__, "torch": torch.__version__},
-        "command": f"python -m training.train {shlex.join(sys.argv[1:])}",
+        "command": _command(run),
         "validation": trainer.validate(),
     }
     write_json(run.out / RECORD, record)
     print(f"finished: {run.out}")
+
+
+def _command(run: Run) -> str:
+    """Return the command that makes this run again, without the paths of this machine."""
+    name, component = run.info.name, run.component
+    words = [name]
+    recipe = read_recipe(name, component=component)
+    if has_baseline(name) and run.recipe == read_recipe(name, baseline=True):
+        recipe = run.recipe
+        words.append("--baseline")
+    if run.info.config.get("dataset", run.info.dataset) != run.info.dataset:
+        words += ["--images", str(run.info.config["dataset"])]
+    prefix = "" if component == "model" else f"{component}."
+    for key, value in asdict(run.recipe).items():
+        if value != getattr(recipe, key):
+            words += ["--set", f"{prefix}{key}={value}"]
+    return f"python -m training.train {shlex.join(words)}"
 
 
 def read_run(out: Path) -> dict[str, Any]:
