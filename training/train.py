@@ -210,10 +210,9 @@ def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False)
         if (trained and left <= 0) or not fit(replace(part, time_limit=left)):
             return False
         trained = True
-    if not trained:
-        PartialState().print(f"{run.out} is finished; nothing to do")
     if runs[-1].out != run.out and PartialState().is_main_process:
         put_together(run.out, runs)
+    PartialState().print(f"{run.out} is complete" if trained else f"{run.out} was complete")
     return True
 
 
