@@ -290,8 +290,10 @@ def main(
     if images is not None:
         config = {**info.config, "classes": train.classes, "dataset": images.resolve().name}
         info = replace(info, config=config, classes=train.classes)
-    if PartialState(cpu=device == "cpu").is_main_process:
+    processes = PartialState(cpu=device == "cpu")
+    if processes.is_main_process:
         prepare_out(out, resume=resume, overwrite=overwrite)
+    processes.wait_for_everyone()  # the others find the folder as it is to be
     limit -= time.monotonic() - started
     every = parse_duration(checkpoint_every)
     run = Run(info, recipe, train, validation, out, device, every, limit)
