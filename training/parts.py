@@ -69,7 +69,6 @@ def put_together(out: Path, files: Mapping[str, Path]) -> None:
             (folder / f"{component}.safetensors").write_bytes(path.read_bytes())
         write_json(folder / CONFIG_NAME, config)
     write_json(out / "run.json", record | {"parts": records})
-    print(f"finished: {out}")
 
 
 def sha256_of(files: Mapping[str, Path]) -> dict[str, Any]:

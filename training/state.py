@@ -44,7 +44,8 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
     digest = hashlib.sha256(data).hexdigest()[:16]
     with atomic_file(folder / f"checkpoint-{step:09d}-{digest}.safetensors") as temporary:
         temporary.write_bytes(data)
-    for old in _found(folder)[_KEPT:]:
+    killed = folder.glob(".lvmzoo-*.tmp")  # half-written by a process that was killed
+    for old in [*_found(folder)[_KEPT:], *killed]:
         old.unlink()
 
 

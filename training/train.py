@@ -226,10 +226,9 @@ def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False)
         if (trained and left <= 0) or not fit(replace(part, time_limit=left)):
             return False
         trained = True
-    if not trained:
-        PartialState().print(f"{run.out} is finished; nothing to do")
     if runs[-1].out != run.out and PartialState().is_main_process:
         put_together(run.out, runs)
+    PartialState().print(f"{run.out} is complete" if trained else f"{run.out} was complete")
     return True
 
 
@@ -307,8 +306,10 @@ def main(
     if images is not None:
         config = {**info.config, "classes": train.classes, "dataset": images.resolve().name}
         info = replace(info, config=config, classes=train.classes)
-    if PartialState(cpu=device == "cpu").is_main_process:
+    processes = PartialState(cpu=device == "cpu")
+    if processes.is_main_process:
         prepare_out(out, resume=resume, overwrite=overwrite)
+    processes.wait_for_everyone()  # the others find the folder as it is to be
     limit -= time.monotonic() - started
     every = parse_duration(checkpoint_every)
     run = Run(info, recipe, train, validation, out, device, every, limit)
