@@ -156,7 +156,7 @@ def _usage(info: ModelInfo) -> str:
             f'x = lvmzoo.load_images(["a.png", "b.png"], "{name}")  # any size and mode\n'
             "codes = model.encode(x)                    # (2, 8, 8) int64\n"
             "y = model.decode(codes)                    # in [0, 1]\n"
-            f"model.code_log_prob(codes{labels})            # nats\n"
+            f"{f'model.code_log_prob(codes{labels})':42} # nats\n"
             f"model.sample(64{labels}, temperature=0.9, top_p=0.95)\n"
             "top = torch.arange(8)[:, None].expand(8, 8) < 4\n"
             "model.complete(x, top, n=8)                # (2, 8, 3, 32, 32)\n"
@@ -189,14 +189,19 @@ def _usage(info: ModelInfo) -> str:
 def _figures(record: dict[str, Any]) -> str:
     test = record["test"]
     rows = "\n".join(
-        f"| {METRICS[key][0]} | {value:.4f} | {METRICS[key][1]} |"
+        f"| {METRICS[key][0]} | {_number(key, value)} | {METRICS[key][1]} |"
         for key, value in _ordered(test["metrics"])
     )
+    files = "file that is" if len(test["weights"]) == 1 else "files that are"
     return (
         f"## Figures\n\nMeasured on the {test['examples']:,} examples of the test split by "
-        f"`python -m training.evaluate {test['entry']}`, on the file that is shipped.\n\n"
+        f"`python -m training.evaluate {test['entry']}`, on the {files} shipped.\n\n"
         f"| figure | test | |\n| --- | ---: | --- |\n{rows}"
     )
+
+
+def _number(key: str, value: float) -> str:
+    return f"{value:.0f}" if key == "codes_used" else f"{value:.4f}"
 
 
 def _ordered(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
