@@ -151,7 +151,8 @@ def _usage(info: ModelInfo) -> str:
     name, quoted = info.name, f'"{info.name}"'
     more = ""
     if info.model_class == "VQVAE":
-        labels = ", labels=3" if "gated" in info.name else ""
+        labels = ", labels=3" if info.config["prior"] == "gated_pixelcnn" else ""
+        shape = (2, 8, *(info.image_shape or ()))
         more = (
             f'x = lvmzoo.load_images(["a.png", "b.png"], "{name}")  # any size and mode\n'
             "codes = model.encode(x)                    # (2, 8, 8) int64\n"
@@ -159,7 +160,7 @@ def _usage(info: ModelInfo) -> str:
             f"{f'model.code_log_prob(codes{labels})':42} # nats\n"
             f"model.sample(64{labels}, temperature=0.9, top_p=0.95)\n"
             "top = torch.arange(8)[:, None].expand(8, 8) < 4\n"
-            "model.complete(x, top, n=8)                # (2, 8, 3, 32, 32)\n"
+            f"model.complete(x, top, n=8)                # {shape}\n"
         )
     elif info.image_shape:
         more = (
