@@ -263,14 +263,14 @@ def added_memory(work: Work, device: str) -> float:
     gc.collect()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        allocated = torch.cuda.memory_allocated(device)
         work()
-        return float(torch.cuda.max_memory_allocated(device) - before)
+        return float(torch.cuda.max_memory_allocated(device) - allocated)
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is what is there now
     before = _status("VmRSS")
     work()
-    return max(_status("VmHWM") - before, 1.0)
+    return max(_status("VmHWM") - before, 1024.0)  # a page, lest a ratio be infinite
 
 
 def _status(key: str) -> float:

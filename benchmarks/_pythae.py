@@ -5,14 +5,16 @@ from typing import Any
 
 from torch import Tensor
 
+from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vae import VAE
 from lvmzoo.models.vqvae import VQVAE
 
 __all__ = ["around_vae", "around_vqvae"]
 
 
-def around_vqvae(model: VQVAE) -> Any:
+def around_vqvae(model: ZooModel) -> Any:
     """Return a pythae VQVAE that shares encoder and decoder, on the CPU."""
+    assert isinstance(model, VQVAE)
     from pythae.models import VQVAE as Peer
     from pythae.models import VQVAEConfig
 
@@ -25,8 +27,9 @@ def around_vqvae(model: VQVAE) -> Any:
     return _quiet(Peer(config, *_networks(encoder, decoder, split=False)))
 
 
-def around_vae(model: VAE) -> Any:
+def around_vae(model: ZooModel) -> Any:
     """Return a pythae VAE that shares encoder and decoder, on the CPU."""
+    assert isinstance(model, VAE)
     from pythae.models import VAE as Peer
     from pythae.models import VAEConfig
 

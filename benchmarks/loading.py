@@ -104,7 +104,7 @@ def _diffusers(model: ZooModel, half: dict[str, torch.Tensor], folder: Path) -> 
     cls, config = type(model), model.config
 
     class Network(ModelMixin, ConfigMixin):  # type: ignore[misc]
-        @register_to_config
+        @register_to_config  # type: ignore[untyped-decorator]
         def __init__(self) -> None:
             super().__init__()
             for name, child in cls(config).named_children():

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks._harness import Row, Settings, Work, compare, compare_memory, installed
 from lvmzoo.hub import create_model
-from lvmzoo.models.vae import VAE
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import model_info
 
@@ -63,13 +62,13 @@ def _batch(settings: Settings) -> int:
 
 def _ours(entry: str, pictures: Tensor, settings: Settings) -> Work:
     from training.data import Split
-    from training.recipe import read_recipe
+    from training.recipe import AutoencoderRecipe, read_recipe
     from training.trainer import Run, Trainer
 
     component, batch = TRAINED[entry][0], _batch(settings)
     recipe = read_recipe(entry, component=component)
     recipe = replace(recipe, precision="float32", batch_size=batch, lr=LR, epochs=1000)
-    if hasattr(recipe, "revive_every"):
+    if isinstance(recipe, AutoencoderRecipe):
         recipe = replace(recipe, revive_every=0)
     split = Split(pictures, torch.zeros(len(pictures), dtype=torch.long), (), "random pictures")
     device = settings.device.partition(":")[0]
@@ -129,7 +128,6 @@ def _pythae(entry: str, pictures: Tensor, settings: Settings) -> Work:
     from benchmarks._pythae import around_vae, around_vqvae
 
     model = create_model(entry)
-    assert isinstance(model, (VAE, VQVAE))
     peer: Any = around_vqvae(model) if isinstance(model, VQVAE) else around_vae(model)
     folder = tempfile.TemporaryDirectory()
     config = BaseTrainerConfig(
