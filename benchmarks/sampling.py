@@ -1,24 +1,38 @@
 """Sampling codes from the priors, in units of one parallel forward pass on as many grids."""
 
-import json
-import platform
-import time
-from collections.abc import Callable
 from typing import Any
 
-import click
 import torch
 
+from benchmarks._harness import Row, Settings, Work, compare, installed
 from lvmzoo.hub import create_model
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.priors.base import CodePrior
 from lvmzoo.priors.sampling import draw_codes, draw_noise
 
-ENTRIES = {"plain": "vqvae_cifar10", "gated": "vqvae_gated_cifar10"}
-# Grids at once -> most passes that sampling them may take; then least speed-up over naive.
-LIMITS = {"plain": {1: 8.0, 64: 1.5, 256: 1.0}, "gated": {1: 5.0, 64: 1.5, 256: 1.0}}
+ENTRIES = {"PixelCNN": "vqvae_cifar10", "Gated PixelCNN": "vqvae_gated_cifar10"}
+# Grids at once -> most passes that sampling them may take.
+GOALS = {
+    "PixelCNN": {1: 8.0, 64: 1.5, 256: 1.0},
+    "Gated PixelCNN": {1: 5.0, 64: 1.5, 256: 1.0},
+}
+ROUNDS = {1: 9, 64: 5, 256: 3}
 LEAST_SPEED_UP = 40.0
-ROUNDS = {1: 20, 64: 5, 256: 3}
+LIMIT, NAIVE, PYTHAE = "one forward pass", "a pass for each code", "pythae PixelCNNSampler"
+MISSED = "every code is a step of its own, with a fixed cost of some tens of small operations"
+
+
+def run(settings: Settings) -> list[Row]:
+    """Return the times of sampling from both priors."""
+    rows = []
+    for kind, entry in ENTRIES.items():
+        model = create_model(entry).to(settings.device).eval()
+        assert isinstance(model, VQVAE)
+        with torch.no_grad():
+            for n in GOALS[kind]:
+                rows += _passes(kind, model.prior, settings.pick(n, 1 + n // 128), settings, n)
+            rows += _others(kind, model, settings)
+    return rows
 
 
 @torch.no_grad()
@@ -34,60 +48,43 @@ def naive_sample(prior: CodePrior, n: int) -> torch.Tensor:
     return codes
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Return how long this takes, the device included."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-@torch.no_grad()
-def measure(prior: CodePrior, n: int, rounds: int) -> dict[str, float]:
-    """Time passes and samples in turn; of each the least, to which the machine added least."""
-    codes = torch.randint(prior.num_codes, (n, *prior.grid), device=prior.weight.device)
-    prior.logits(codes)
-    prior.sample(n)
-    passes, samples = [], []
-    for _ in range(rounds):
-        passes.append(seconds(lambda: prior.logits(codes)))
-        samples.append(seconds(lambda: prior.sample(n)))
-    return {
-        "pass_seconds": min(passes),
-        "sample_seconds": min(samples),
-        "passes": min(samples) / min(passes),
+def _passes(kind: str, prior: CodePrior, n: int, settings: Settings, goal: int) -> list[Row]:
+    codes = torch.randint(prior.num_codes, (n, *prior.grid), device=settings.device)
+    works: dict[str, Work] = {
+        "lvmzoo": lambda: prior.sample(n),
+        LIMIT: lambda: prior.logits(codes),
     }
+    row = Row(f"{kind}: sample {n}", LIMIT, "limit", goal=GOALS[kind][goal], missed=MISSED)
+    return compare([row], works, settings, ROUNDS[goal])
 
 
-@click.command()
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--naive/--no-naive", default=True, help="Also time the naive sampler (slow).")
-def main(device: str, naive: bool) -> None:
-    """Print the table, then the same as JSON."""
-    results: dict[str, Any] = {}
-    for kind, entry in ENTRIES.items():
-        model = create_model(entry).to(device).eval()
-        assert isinstance(model, VQVAE)
-        results[kind] = {n: measure(model.prior, n, rounds) for n, rounds in ROUNDS.items()}
-        if naive:
-            slow = seconds(lambda prior=model.prior: naive_sample(prior, 64))
-            fast = seconds(lambda prior=model.prior: prior.sample(64))
-            results[kind][64] |= {"naive_seconds": slow, "speed_up": slow / fast}
-    print(f"{'prior':6} {'n':>4} {'pass, s':>9} {'sample, s':>10} {'passes':>7} {'at most':>8}")
-    for kind, by_n in results.items():
-        for n, row in by_n.items():
-            print(
-                f"{kind:6} {n:4} {row['pass_seconds']:9.4f} {row['sample_seconds']:10.4f} "
-                f"{row['passes']:7.2f} {LIMITS[kind][n]:8.1f}"
-            )
-    for kind, by_n in results.items():
-        if naive:
-            print(
-                f"{kind}: {by_n[64]['speed_up']:.0f} x naive at 64, at least {LEAST_SPEED_UP:.0f}"
-            )
-    where = torch.cuda.get_device_name(device) if "cuda" in device else platform.machine()
-    facts = {"device": where, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    print(json.dumps(facts | {"results": results}))
+def _others(kind: str, model: VQVAE, settings: Settings) -> list[Row]:
+    """Beside slow ways: one round, or it would take minutes."""
+    n = settings.pick(64, 1)
+    naive = Row(f"{kind}: sample {n}", NAIVE, "peer", "speed", goal=LEAST_SPEED_UP)
+    works: dict[str, Work] = {
+        "lvmzoo": lambda: model.prior.sample(n),
+        NAIVE: lambda: naive_sample(model.prior, n),
+    }
+    rows = compare([naive], works, settings, rounds=1, warm=False)
+    peer = Row(f"{kind}: sample {n} pictures", PYTHAE, "peer", "speed")
+    works = {"lvmzoo": lambda: model.sample(n)}
+    if installed("pythae"):
+        note = "its prior is smaller: 10 layers of 64 channels, codes taken as numbers, no classes"
+        peer = Row(peer.work, PYTHAE, "peer", "speed", note=note)
+        sampler = _pythae(model, settings.device)
+        works[PYTHAE] = lambda: sampler.sample(n)
+    return rows + compare([peer], works, settings, rounds=3, warm=False)
+
+
+def _pythae(model: VQVAE, device: str) -> Any:
+    from pythae.samplers import PixelCNNSampler
+
+    from benchmarks._pythae import around_vqvae
+
+    sampler = PixelCNNSampler(around_vqvae(VQVAE(model.config)))
+    sampler.is_fitted = True  # fresh weights cost as much as fitted ones
+    sampler.device = device
+    sampler.model.to(device)
+    sampler.pixelcnn_model.to(device).eval()
+    return sampler

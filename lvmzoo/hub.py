@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lvmzoo import checkpoint, registry
 from lvmzoo.checkpoint import CheckpointError, Component
 from lvmzoo.models import CLASSES, model_class
@@ -186,13 +184,10 @@ def _assemble(
 ) -> ZooModel:
     cls = model_class(kind)
     config = checkpoint.build_config(cls.Config, values, f"config of {name}")
-    # On the meta device nothing is drawn or allocated: absurd sizes cost nothing, and loading
-    # leaves the user's random state as it was.
-    with torch.device("meta"):
+    with checkpoint.Skeleton():
         model = cls(config)
-    tensors = {component: part.tensors for component, part in components.items()}
     for component, part in components.items():
-        expected = model.component_metadata(component, tensors)
+        expected = model.component_metadata(component, components)
         differs = {k for k in expected | part.metadata if part.metadata.get(k) != expected.get(k)}
         if differs:
             what = "model or config" if differs & {"model_class", "config"} else min(differs)

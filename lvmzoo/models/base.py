@@ -200,13 +200,13 @@ class ZooModel(
         return checkpoint.serialize(tensors, self.component_metadata(component))
 
     def component_metadata(
-        self, component: str, parts: Mapping[str, Mapping[str, Tensor]] | None = None
+        self, component: str, parts: Mapping[str, checkpoint.Component] | None = None
     ) -> dict[str, Any]:
         """Return what a component's file says of itself, checked when it is loaded.
 
         Arguments:
             component: One of `COMPONENTS`.
-            parts: The tensors of all components, where they are not in the model yet.
+            parts: All components, where their tensors are not in the model yet.
         """
         return {
             "model_class": type(self).__name__,

@@ -143,7 +143,7 @@ class VQVAE(ZooModel):
         self.prior = _prior(config)
 
     def component_metadata(
-        self, component: str, parts: Mapping[str, Mapping[str, Tensor]] | None = None
+        self, component: str, parts: Mapping[str, checkpoint.Component] | None = None
     ) -> dict[str, Any]:
         """Return what a component's file says of itself; see `ZooModel.component_metadata`.
 
@@ -159,9 +159,17 @@ class VQVAE(ZooModel):
                 if key != "classes" and not key.startswith("prior")
             }
         else:
-            tensors = None if parts is None else parts["autoencoder"]
-            metadata["autoencoder"] = self.autoencoder_sha256(tensors)
+            metadata["autoencoder"] = self._sha256_of(
+                None if parts is None else parts["autoencoder"]
+            )
         return metadata
+
+    def _sha256_of(self, autoencoder: checkpoint.Component | None) -> str:
+        if autoencoder is None:
+            return self.autoencoder_sha256()
+        if all(tensor.dtype == torch.float16 for tensor in autoencoder.tensors.values()):
+            return autoencoder.sha256  # of the same bytes, whose one form was checked
+        return self.autoencoder_sha256(autoencoder.tensors)
 
     def autoencoder_sha256(self, tensors: Mapping[str, Tensor] | None = None) -> str:
         """Return the SHA-256 of the autoencoder's file in float16, which names it.

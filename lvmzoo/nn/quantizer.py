@@ -1,6 +1,6 @@
 """Vector quantisation with a straight-through gradient."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,42 @@ class Quantized(NamedTuple):
     codes: Tensor
     codebook_loss: Tensor
     commitment_loss: Tensor
+
+
+class _Replace(torch.autograd.Function):
+    """Replace rows by code vectors, with the gradients of `VectorQuantizer.forward`.
+
+    Both losses have one value and one difference, which is computed once: features are large,
+    and what takes time is reading and writing them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, codebook: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+        """Return vectors (M, D), codebook loss and commitment loss for rows (M, D), codes (M,)."""
+        vectors = F.embedding(codes, codebook)
+        difference = rows - vectors
+        loss = difference.flatten().dot(difference.flatten()) / difference.numel()
+        ctx.save_for_backward(difference, codes)
+        ctx.num_codes = len(codebook)
+        ctx.set_materialize_grads(False)
+        return vectors, loss, loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Return the gradients of rows and codebook."""
+        vectors, codebook_loss, commitment_loss = grads
+        difference, codes = ctx.saved_tensors
+        scale = 2 / difference.numel()
+        to_rows, to_codebook = vectors, None
+        if commitment_loss is not None and ctx.needs_input_grad[0]:
+            pull = scale * commitment_loss
+            to_rows = difference * pull if vectors is None else vectors.addcmul(difference, pull)
+        if codebook_loss is not None and ctx.needs_input_grad[1]:
+            sums = torch.ops.aten.embedding_dense_backward(
+                difference, codes, ctx.num_codes, -1, False
+            )
+            to_codebook = sums * (-scale * codebook_loss)
+        return to_rows, to_codebook, None
 
 
 class VectorQuantizer(nn.Module):
@@ -58,15 +94,13 @@ class VectorQuantizer(nn.Module):
         To `features` the gradient of the vectors passes as if nothing had been replaced; the
         codebook learns from its loss alone. Both losses are means over all elements.
         """
-        features = features.to(self.codebook.dtype)
-        codes = self.nearest(features.detach().permute(0, 2, 3, 1))
-        vectors = self.embed(codes)
-        return Quantized(
-            features + (vectors - features).detach(),
-            codes,
-            F.mse_loss(vectors, features.detach()),
-            F.mse_loss(features, vectors.detach()),
-        )
+        rows = features.to(self.codebook.dtype).permute(0, 2, 3, 1)
+        shape, rows = rows.shape, rows.reshape(-1, rows.shape[-1])
+        with torch.no_grad():
+            codes = self.nearest(rows)
+        vectors, codebook_loss, commitment_loss = _Replace.apply(rows, self.codebook, codes)
+        vectors = vectors.view(shape).permute(0, 3, 1, 2)
+        return Quantized(vectors, codes.view(shape[:-1]), codebook_loss, commitment_loss)
 
     @torch.no_grad()
     def revive(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
