@@ -80,6 +80,7 @@ def survive(kind, folder):
     """Kill a run again and again at random moments, let it end, compare."""
     torch.set_num_threads(1)
     fit, moments = FIT[kind], random.Random(0)
+    fit(folder / "first")  # with imports that children need not repeat
     calls, left_behind = count_calls(fit, folder / "whole"), 0
     kills = runs = 0
     while kills < KILLS:
