@@ -25,8 +25,6 @@ __all__ = ["accept_code", "check", "up_to_date"]
 
 # The same file and data give the same figures up to the order of floating-point sums.
 TOLERANCE = 1e-4
-# Training multiplies such differences.
-LOSS_TOLERANCE = 1e-3
 GAP_TOLERANCE = 0.01
 
 
@@ -131,9 +129,22 @@ def _first_steps(run: Run, recorded: dict[str, Any]) -> Iterator[str]:
         return
     pairs = zip(first_losses(run), recorded["first_losses"], strict=True)
     for step, (loss, value) in enumerate(pairs, 1):
-        if not math.isclose(loss, value, rel_tol=LOSS_TOLERANCE):
+        if not math.isclose(loss, value, rel_tol=_loss_tolerance(run.component, step)):
             yield f"the loss{of} at step {step} is {loss:.6g}, recorded {value:.6g}"
             return
+
+
+def _loss_tolerance(component: str, step: int) -> float:
+    """How far the loss of a step may be from the recorded one, relatively.
+
+    With oneDNN's convolutions and with torch's own, 20 losses of a VLAE agree to 1e-7. Those of
+    a VQ-VAE's autoencoder (measured with batches of 8) part: 2e-4 at step 6, 5e-2 at step 18, for
+    a code that is nearest by a hair is another code then. One other code among a prior's 2048
+    targets is 5e-4.
+    """
+    if component == "autoencoder" and step > 6:
+        return 0.2
+    return 1e-4 if component == "model" else 1e-3
 
 
 def _figures(

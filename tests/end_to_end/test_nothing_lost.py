@@ -40,19 +40,42 @@ def results(out):
     return {str(p.relative_to(out)): p.read_bytes() for p in files}
 
 
-def killed_after(calls, fit, out):
-    """Fit in a child that dies by SIGKILL at its n-th call of a function; say whether it did."""
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after_calls(n):
+    """Die at the n-th call of a function."""
+
+    def profile(frame, event, argument):
+        nonlocal n
+        n -= event in ("call", "c_call")
+        if n <= 0:
+            die()
+
+    sys.setprofile(profile)
+
+
+def die_in_write(n):
+    """Die when the n-th file is half-written."""
+    write_bytes = Path.write_bytes
+
+    def write(path, data):
+        nonlocal n
+        n -= 1
+        if n > 0:
+            return write_bytes(path, data)
+        write_bytes(path, data[: len(data) // 2])
+        die()
+
+    Path.write_bytes = write
+
+
+def killed(how, n, fit, out):
+    """Fit in a child that is to die; say whether it did."""
     pid = os.fork()
     if pid == 0:
-        left = calls
-
-        def profile(frame, event, argument):
-            nonlocal left
-            left -= event in ("call", "c_call")
-            if left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.setprofile(profile)
+        how(n)
         try:
             fit(out)
         finally:
@@ -80,16 +103,17 @@ def survive(kind, folder):
     """Kill a run again and again at random moments, let it end, compare."""
     torch.set_num_threads(1)
     fit, moments = FIT[kind], random.Random(0)
-    calls, left_behind = count_calls(fit, folder / "whole"), 0
+    fit(folder / "first")  # with imports that children need not repeat
+    calls = count_calls(fit, folder / "whole")
     kills = runs = 0
     while kills < KILLS:
         out = folder / f"run{runs}"
-        if killed_after(moments.randrange(1, calls // 3), fit, out):
+        how, most = ((die_after_calls, calls // 3), (die_in_write, 6))[kills % 2]
+        if killed(how, moments.randint(1, most), fit, out):
             kills += 1
-            left_behind += bool(list(out.rglob(".lvmzoo-*")))
+            assert how is die_after_calls or list(out.rglob(".lvmzoo-*"))
         else:
             runs += 1  # it was too near to its end: on with another
-    assert left_behind, "no kill fell into the writing of a file"
     assert fit(out)
     for i in range(runs + 1):
         assert results(folder / f"run{i}") == results(folder / "whole")
