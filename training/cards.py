@@ -151,7 +151,7 @@ def _usage(info: ModelInfo) -> str:
     name, quoted = info.name, f'"{info.name}"'
     more = ""
     if info.model_class == "VQVAE":
-        labels = ", labels=3" if info.config["prior"] == "gated_pixelcnn" else ""
+        labels = ", labels=3" if info.config.get("prior") == "gated_pixelcnn" else ""
         shape = (2, 8, *(info.image_shape or ()))
         more = (
             f'x = lvmzoo.load_images(["a.png", "b.png"], "{name}")  # any size and mode\n'
