@@ -20,7 +20,15 @@ from torch import Tensor
 from lvmzoo.checkpoint import CheckpointError, read_component, serialize
 from lvmzoo.files import atomic_file
 
-__all__ = ["Saved", "latest_step", "load_latest", "pack_optimizer", "save", "unpack_optimizer"]
+__all__ = [
+    "Saved",
+    "latest_step",
+    "load_latest",
+    "pack_optimizer",
+    "save",
+    "sweep",
+    "unpack_optimizer",
+]
 
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.safetensors")
 _KEPT = 2
@@ -44,9 +52,14 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
     digest = hashlib.sha256(data).hexdigest()[:16]
     with atomic_file(folder / f"checkpoint-{step:09d}-{digest}.safetensors") as temporary:
         temporary.write_bytes(data)
-    killed = folder.glob(".lvmzoo-*.tmp")  # half-written by a process that was killed
-    for old in [*_found(folder)[_KEPT:], *killed]:
+    for old in _found(folder)[_KEPT:]:
         old.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed has left half-written."""
+    for path in folder.glob(".lvmzoo-*.tmp"):
+        path.unlink()
 
 
 def load_latest(folder: Path) -> Saved | None:

@@ -42,6 +42,8 @@ def fit(run: Run) -> bool:
         Whether the run is complete; then `run.out` holds the weights and a record.
     """
     trainer = Trainer(run)
+    if trainer.accelerator.is_main_process:
+        state.sweep(run.out)
     saved = state.load_latest(run.out)
     log_bytes = trainer.restore(saved) if saved else 0
     started = last_saved = time.monotonic()
@@ -234,6 +236,7 @@ def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False)
 
 def put_together(out: Path, runs: Sequence[Run]) -> None:
     """Make the folder of an entry of several components from their finished runs."""
+    state.sweep(out)
     last = runs[-1]
     own = {last.component: last.out / f"{last.component}.safetensors"}
     parts.put_together(out, {**last.given, **own})
