@@ -111,7 +111,7 @@ def survive(kind, folder):
         how, most = ((die_after_calls, calls // 3), (die_in_write, 6))[kills % 2]
         if killed(how, moments.randint(1, most), fit, out):
             kills += 1
-            assert how is die_after_calls or list(out.rglob(".lvmzoo-*"))
+            assert how is die_after_calls or list(folder.rglob(".lvmzoo-*"))
         else:
             runs += 1  # it was too near to its end: on with another
     assert fit(out)
