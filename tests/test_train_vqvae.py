@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lvmzoo
-from lvmzoo import CheckpointError
+from lvmzoo import CheckpointError, registry
 from lvmzoo.checkpoint import read_component
 from lvmzoo.registry import model_info
 from training import objectives, parts, state, train
@@ -94,7 +94,8 @@ def test_interrupted_after_every_step_it_ends_bit_identical(tmp_path):
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_the_gated_entry_takes_the_autoencoder_of_the_other(tmp_path):
+def test_the_gated_entry_takes_the_autoencoder_of_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path / "none")  # there is no bundled one
     with pytest.raises(CheckpointError, match="train vqvae_svhn first"):
         train.fit_entry(*make(tmp_path / "vqvae_gated_svhn", "vqvae_gated_svhn"))
     plain = train_all(tmp_path / "vqvae_svhn")
