@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 __all__ = [
+    "COMMAND",
     "PEERS",
     "ROOT",
     "Row",
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).parents[1]
+# What the installed command runs, for `python -c` from a checkout.
+COMMAND = "import sys; from lvmzoo.cli import main; main(sys.argv[1:])"
 PEERS = ("diffusers", "pythae", "timm", "vector-quantize-pytorch", "zuko")
 MIN_SECONDS = 0.1  # a shorter work is repeated until it takes this long
 

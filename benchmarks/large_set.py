@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks._harness import ROOT, Row, Settings, ratio_row
+from benchmarks._harness import COMMAND, ROOT, Row, Settings, ratio_row
 from lvmzoo.images import save_images
 
-COMMAND = "import sys; from lvmzoo.cli import main; main(sys.argv[1:])"
 DIFFERENT = 100  # pictures; the rest are links to them
 PER_FOLDER = 10_000
 MISSED = "per picture 64 bytes of latents and the file's path are kept until the end"

@@ -5,9 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks._harness import ROOT, Row, Settings, Work, compare, installed
+from benchmarks._harness import COMMAND, ROOT, Row, Settings, Work, compare, installed
 
-COMMAND = "import sys; from lvmzoo.cli import main; main(sys.argv[1:])"
 # The same network, its sizes written out: nothing but torch is imported and nothing checked.
 DECODE = """
 import torch

@@ -10,6 +10,7 @@ from lvmzoo import registry
 from lvmzoo.files import atomic_file, write_json
 from lvmzoo.registry import ModelInfo
 from training import cards
+from training.parts import records_of
 from training.recipe import shared_components
 
 __all__ = ["bundle", "read_index", "read_json", "write_index"]
@@ -60,7 +61,7 @@ def _bundle_files(
 ) -> dict[str, Any]:
     """Copy the files of a run's components, and return what the index says of them."""
     files, shared = {}, shared_components(info.name)
-    runs = record["run"].get("parts", {}) | {record["run"].get("component", "model"): record["run"]}
+    runs = records_of(record["run"])
     for component, digest in record["test"]["weights"].items():
         data = (run / f"{component}.safetensors").read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.data import gaussian_formula
+from training.parts import records_of
 from training.recipe import card_notes, shared_components
 
 __all__ = ["CARDS", "read_record", "render", "update_readme", "write_card"]
@@ -246,18 +247,17 @@ def _comparison(record: dict[str, Any]) -> str:
 def _training(info: ModelInfo, record: dict[str, Any]) -> str:
     run = record["run"]
     entry, shared = run["entry"], shared_components(run["entry"])
-    parts = [*run.get("parts", {}).values(), run]
+    own = [part for component, part in records_of(run).items() if component not in shared]
     lines = [
         f"The {component} is that of `{other}`; its card says how it was trained."
         for component, other in shared.items()
     ]
-    lines += [_part(info, part) for part in parts if part.get("component") not in shared]
+    lines += [_part(info, part) for part in own]
     recipes = [
         f"Recipe{_of(part)} (`training/recipes/{entry}.toml`): "
         + ", ".join(f"{key} {value}" for key, value in sorted(part["recipe"].items()))
         + "."
-        for part in parts
-        if part.get("component") not in shared
+        for part in own
     ]
     return "\n\n".join(["## Training", *lines, f"```\n{run['command']}\n```", *recipes])
 
@@ -378,11 +378,11 @@ def _row(name: str) -> str:
         quality = f"PSNR {m['psnr']:.2f} dB" if "psnr" in m else ""
         quality = quality or f"gap {m['gap']:.4f} ± {m['gap_se']:.4f} nats"
         cells = f"{m['elbo']:.2f}", f"{m['kl']:.2f}", quality
-    own = [part for part in run.get("parts", {}).values() if part["entry"] == name]
+    own = [part for part in records_of(run).values() if part["entry"] == name]
     trained = "; ".join(
         f"{part['component'] + ' ' if 'component' in part else ''}"
         f"{_epochs(part['recipe']['epochs'])}, {_time(part)}"
-        for part in [*own, run]
+        for part in own
     )
     return (
         f"| [`{name}`](model_cards/{name}.md) | {data} | {info.parameters:,} "

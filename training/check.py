@@ -18,6 +18,7 @@ from training.data import load_split, sha256
 from training.evaluate import load_weights
 from training.figures import measure
 from training.fingerprint import code_sha256, first_losses
+from training.parts import records_of
 from training.recipe import read_recipe
 from training.trainer import Run
 
@@ -52,7 +53,7 @@ def accept_code(info: ModelInfo, data: Path) -> list[str]:
     """
     record, runs = cards.read_record(info.name), _runs(info, data)
     for run in runs:
-        recorded = _parts(record)[run.component]
+        recorded = records_of(record["run"])[run.component]
         recorded["code"] = code_sha256(info.model_class)
         if "first_losses" not in recorded:
             recorded["first_losses"] = first_losses(run)
@@ -71,7 +72,7 @@ def up_to_date(info: ModelInfo, data: Path) -> bool:
     """
     if not info.pretrained:
         return False
-    recorded = _parts(cards.read_record(info.name))
+    recorded = records_of(cards.read_record(info.name)["run"])
     return not any(d for run in _runs(info, data) for d in _identity(run, recorded[run.component]))
 
 
@@ -86,11 +87,6 @@ def _runs(info: ModelInfo, data: Path) -> list[Run]:
     ]
 
 
-def _parts(record: dict[str, Any]) -> dict[str, Any]:
-    run = record["run"]
-    return {**run.get("parts", {}), run.get("component", "model"): run}
-
-
 def _differences(
     info: ModelInfo, record: dict[str, Any], runs: list[Run], data: Path
 ) -> Iterator[str]:
@@ -100,7 +96,7 @@ def _differences(
     if (cards.CARDS / f"{info.name}.md").read_text() != cards.render(info, record):
         yield "the card is not what its record gives"
     for run in runs:
-        recorded = _parts(record)[run.component]
+        recorded = records_of(record["run"])[run.component]
         yield from _identity(run, recorded)
         yield from _first_steps(run, recorded)
     for split in ("validation", "test"):

@@ -18,6 +18,7 @@ from lvmzoo.registry import DATASETS, DataSet
 __all__ = [
     "DataError",
     "Split",
+    "as_input",
     "gaussian_formula",
     "gaussian_log_prob",
     "load_folder",
@@ -62,6 +63,11 @@ class Split:
     def take(self, index: Tensor | slice) -> "Split":
         """Return the examples at these indices."""
         return replace(self, x=self.x[index], labels=self.labels[index])
+
+
+def as_input(x: Tensor) -> Tensor:
+    """Bring stored data to what models take: images in [0, 1], points as they are."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x
 
 
 def load_split(dataset: str, split: str, root: Path) -> Split:

@@ -14,9 +14,9 @@ from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vae2d import VAE2D
 from lvmzoo.models.variational import VariationalModel
 from lvmzoo.models.vqvae import VQVAE
-from training.data import Split, gaussian_log_prob
+from training.data import Split, as_input, gaussian_log_prob
 
-__all__ = ["IMPORTANCE_SAMPLES", "as_input", "baseline_bits", "measure", "ssim", "standard_error"]
+__all__ = ["IMPORTANCE_SAMPLES", "baseline_bits", "measure", "ssim", "standard_error"]
 
 BATCH = 500
 IMPORTANCE_SAMPLES = 64
@@ -193,11 +193,6 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 def standard_error(x: Tensor) -> float:
     """Standard error of the mean of x (N,)."""
     return (x.std() / math.sqrt(len(x))).item()
-
-
-def as_input(x: Tensor) -> Tensor:
-    """Bring stored data to what models take: images in [0, 1], points as they are."""
-    return x.float() / 255 if x.dtype == torch.uint8 else x
 
 
 def _bits(nats: Tensor, codes: Tensor) -> Tensor:

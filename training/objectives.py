@@ -9,6 +9,7 @@ from lvmzoo.checkpoint import submodule
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vqvae import VQVAE
 from training.augment import augment, draw_noise, flipped
+from training.data import as_input
 from training.recipe import AutoencoderRecipe, PriorRecipe
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Objective:
         x = self.x[index]
         if x.dtype != torch.uint8:
             return x
-        x = augment(x.float() / 255, self.recipe.augment, shift)
+        x = augment(as_input(x), self.recipe.augment, shift)
         return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -146,7 +147,7 @@ class PriorObjective(Objective):
         return {"codes": self._encode(model, x)}
 
     def _encode_all(self, x: Tensor) -> Tensor:
-        parts = [self._encode(self.model, part.float() / 255) for part in x.split(CHUNK)]
+        parts = [self._encode(self.model, as_input(part)) for part in x.split(CHUNK)]
         return torch.cat(parts)
 
     @torch.no_grad()

@@ -11,8 +11,7 @@ from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vae2d import VAE2D
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.plot import save_bars, save_scatter
-from training.data import Split
-from training.figures import as_input
+from training.data import Split, as_input
 
 __all__ = ["draw_pictures"]
 

@@ -14,12 +14,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from lvmzoo.checkpoint import CheckpointError, submodule
+from lvmzoo.checkpoint import CheckpointError, Skeleton, submodule
 from lvmzoo.models import model_class
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo
 from training import parts, state
-from training.data import Split, sha256
+from training.data import Split, as_input, sha256
 from training.objectives import OBJECTIVES
 from training.recipe import Recipe
 
@@ -184,7 +184,7 @@ class Trainer:
     def exported(self) -> ZooModel:
         """Return the model as it will be used: averaged weights, eval mode."""
         cls = type(self.model)
-        with torch.device("meta"):
+        with Skeleton():
             model = cls(self.model.config)
         source = self.model.state_dict()
         if self.run.recipe.ema_decay:
@@ -200,8 +200,7 @@ class Trainer:
         module = submodule(model, self.run.component)
         sums: dict[str, float] = {}
         for i, x in enumerate(split.x.split(500)):
-            x = x.to(self.device)
-            x = x.float() / 255 if x.dtype == torch.uint8 else x
+            x = as_input(x.to(self.device))
             generator = generator_for(0, "validation", i)
             arguments = self.objective.validation_batch(model, x, generator)
             with self.autocast():
