@@ -19,8 +19,8 @@ from lvmzoo.models.base import ZooModel
 TIMM, DIFFUSERS = "timm create_model", "diffusers from_pretrained"
 LIMIT = "reading, SHA-256 and load_state_dict"
 MISSED = (
-    "making the network's modules ({modules}; load_state_dict is given them), and what is checked: "
-    "header, names, shapes, dtypes and finite values"
+    "making the network's {modules} modules and fresh memory for its weights (load_state_dict is "
+    "given both), and what is checked: header, names, shapes, dtypes and finite values"
 )
 
 

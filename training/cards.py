@@ -150,7 +150,7 @@ def _metadata(info: ModelInfo, record: dict[str, Any]) -> ModelCardData:
 
 def _usage(info: ModelInfo) -> str:
     name, quoted = info.name, f'"{info.name}"'
-    more = ""
+    begin, more = "## Use\n\n```python\nimport lvmzoo\nimport torch\n\n", ""
     if info.model_class == "VQVAE":
         labels = ", labels=3" if info.config.get("prior") == "gated_pixelcnn" else ""
         shape = (2, 8, *(info.image_shape or ()))
@@ -172,13 +172,12 @@ def _usage(info: ModelInfo) -> str:
         )
     if name not in list_models():
         return (
-            f'## Use\n\n```python\nimport lvmzoo\n\nmodel = lvmzoo.from_pretrained("{name}")\n'
+            f'{begin}model = lvmzoo.from_pretrained("{name}")\n'
             f"samples = model.sample(64)\n{more.replace(quoted, 'model')}```\n\n"
             f"```\nlvmzoo sample {name} -n 64 --seed 0 -o samples.png\n```"
         )
     return (
-        "## Use\n\n```python\nimport lvmzoo\n\n"
-        f'model = lvmzoo.create_model("{name}", pretrained=True)\n'
+        f'{begin}model = lvmzoo.create_model("{name}", pretrained=True)\n'
         f"samples = model.sample(64)\n{more}```\n\n"
         "The same weights, with every source checked by SHA-256:\n\n```python\n"
         f'lvmzoo.from_pretrained("{name}")\nlvmzoo.{info.model_class}.from_pretrained("{name}")\n'

@@ -1,0 +1,65 @@
+"""The code in the README and on the cards, run as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from command import call
+from PIL import Image
+
+from lvmzoo import list_models, model_info
+
+ROOT = Path(__file__).parents[1]
+# One entry of each kind of card.
+ENTRIES = {}
+for name in list_models(pretrained=True):
+    info = model_info(name)
+    ENTRIES[info.model_class, info.config.get("prior")] = name
+
+
+def code(path: Path, language: str) -> str:
+    """Return the blocks of a language, one after another, without placeholders."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.M | re.S)
+    text = "".join(blocks)
+    for placeholder in ("path/to/this/checkout", "<checkout or owner/lvmzoo>"):
+        text = text.replace(placeholder, str(ROOT))
+    return text
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder with the pictures that the documents speak of, and the current one."""
+    (tmp_path / "pictures").mkdir()
+    for i, name in enumerate(["cat.jpg", "ship.png", "a.png", "b.png", "pictures/c.png"]):
+        Image.effect_noise((48, 40), 40 + 20 * i).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_python_of_the_readme_runs(desk):
+    values: dict = {}
+    exec(code(ROOT / "README.md", "python"), values)
+    assert values["horses"].shape == (64, 3, 32, 32)
+    assert values["y"].shape == (2, 3, 32, 32)
+    assert (desk / "samples.png").exists()
+
+
+@pytest.mark.parametrize("name", ENTRIES.values())
+def test_the_python_of_the_cards_runs(name, desk):
+    values: dict = {}
+    exec(code(ROOT / f"model_cards/{name}.md", "python"), values)
+    assert torch.isfinite(values["samples"]).all()
+
+
+def test_the_commands_of_the_readme_run(desk):
+    section = (ROOT / "README.md").read_text().split("On the command line:")[1]
+    block = section.split("```")[1].strip()
+    for line in block.splitlines():
+        command, *arguments = shlex.split(line, comments=True)
+        assert command == "lvmzoo"
+        call(*arguments)
+    for name in ("points", "horses", "completed", "reconstructed", "between"):
+        assert (desk / f"{name}.png").stat().st_size > 0
+    assert (desk / "decoded").is_dir()
