@@ -246,7 +246,15 @@ def encode(job: Job, images: tuple[Path, ...], output: Path) -> None:
 
     from lvmzoo.checkpoint import serialize
 
-    latents = torch.cat([model.encode(x).cpu() for x in job.batches(files, model)])
+    latents, done = torch.empty(0), 0
+    for x in job.batches(files, model):
+        z = model.encode(x)
+        if not done:
+            # Small tensors kept between the large ones of each batch would leave memory in pieces
+            # that are of no use to the next batch.
+            latents = torch.empty(len(files), *z.shape[1:], dtype=z.dtype)
+        latents[done : done + len(z)] = z
+        done += len(z)
     if not latents.is_floating_point() and latents.max() < 256:
         latents = latents.to(torch.uint8)  # codes
     metadata = {
