@@ -1,7 +1,6 @@
 """Tests of the Gated PixelCNN: what it sees, what labels do, and its fast sampler."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,15 +10,6 @@ from torch import Tensor
 from lvmzoo.priors.gated_pixelcnn import GatedPixelCNN
 
 K, LABELS, GRID = 12, 3, (5, 6)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are no work for two: on a busy machine they would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

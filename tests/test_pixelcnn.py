@@ -1,7 +1,6 @@
 """Tests of the PixelCNN: what it sees, and its fast sampler."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,15 +12,6 @@ from lvmzoo.priors.pixelcnn import PixelCNN
 from lvmzoo.priors.sampling import draw_codes, draw_noise
 
 K, GRID = 12, (6, 8)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors this small are no work for two: on a busy machine they would wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

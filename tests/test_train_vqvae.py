@@ -1,7 +1,6 @@
 """Tests of training a VQ-VAE: two components in turn, resumed, shared, and refused."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -26,14 +25,6 @@ SMALL = {
     "prior_hidden": 8,
 }
 SETTINGS = ["epochs=2", "batch_size=4", "augment=shift", "autoencoder.revive_every=1"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
@@ -208,6 +199,7 @@ def test_flips_are_of_half_of_the_images():
     assert torch.equal(flipped[~same], x[~same].flip(3))
 
 
-def test_files_of_a_run_that_is_not_there(tmp_path):
+def test_files_of_a_run_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path / "none")  # there is no bundled one
     with pytest.raises(CheckpointError, match="train vqvae_mnist first"):
         parts.find_shared("autoencoder", "vqvae_mnist", tmp_path)
