@@ -1,11 +1,14 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 from huggingface_hub import ModelCard
 
 from lvmzoo import list_models, model_info, registry
 from training import cards
-from training.recipe import card_notes, read_recipe
+from training.check import made_by
+from training.parts import records_of
+from training.recipe import read_recipe, with_defaults
 
 PRETRAINED = list_models(pretrained=True)
 
@@ -40,11 +43,42 @@ def test_index_record_and_file_agree(name):
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_the_recipe_is_the_one_that_made_the_weights(name):
-    recipe = read_recipe(name)
-    recorded = cards.read_record(name)["run"]["recipe"]
-    assert vars(recipe) == recorded
+    record = cards.read_record(name)
+    variants = made_by(name, record)
     text = (cards.CARDS / f"{name}.md").read_text()
-    assert ("short of full length" in text) == bool(card_notes(name).full_length)
+    for component, run in records_of(record["run"]).items():
+        if run["entry"] == name:
+            recipe = read_recipe(name, variants=variants, component=component)
+            assert vars(recipe) == with_defaults(component, run["recipe"])
+    command = f"python -m training.train {name}{' --short' * bool(variants)}\n"
+    assert f"```\n{command}```" in text
+    assert ("short of its recipe" in text) == bool(variants)
+
+
+def test_the_command_on_a_card_makes_the_run_again():
+    info, record = model_info("vae_svhn"), cards.read_record("vae_svhn")
+    run = record["run"]
+    run["recipe"] |= {"epochs": 3, "lr": 0.01}
+    begin = "python -m training.train vae_svhn"
+    assert cards._command(info, [run]) == f"{begin} --set epochs=3 --set lr=0.01"
+    run["recipe"] = vars(read_recipe("vae_svhn", variants=["baseline"]))
+    own = replace(info, dataset="my pictures")
+    assert cards._command(own, [run]) == f"{begin} --baseline --images 'my pictures'"
+
+
+def test_the_command_for_two_components_has_the_changes_of_both():
+    name = "vqvae_svhn"
+    runs = [
+        {
+            "entry": name,
+            "component": component,
+            "recipe": vars(read_recipe(name, settings, variants=["short"], component=component)),
+        }
+        for component, settings in (("autoencoder", ["lr=0.5"]), ("prior", []))
+    ]
+    assert cards._command(model_info(name), runs) == (
+        f"python -m training.train {name} --short --set autoencoder.lr=0.5"
+    )
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

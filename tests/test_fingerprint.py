@@ -67,7 +67,7 @@ def test_first_losses_are_those_of_the_run_and_leave_nothing_behind(tmp_path):
 
 def test_first_losses_of_a_prior_encode_only_what_they_need(tmp_path):
     run, settings = make(tmp_path / "vqvae_svhn")
-    settings = [*settings, "augment=flip"]
+    settings = [*settings, "augment=flip", "precision=float32"]
     assert train.fit_entry(run, settings)
     autoencoder, prior = train.runs_of(run, settings)
     assert autoencoder.component == "autoencoder"

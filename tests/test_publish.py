@@ -169,7 +169,7 @@ def run(tmp_path) -> Path:
         "data": "0" * 64,
     }
     facts |= {"steps": 1, "examples": 6, "seconds": 1.0, "hardware": "1 CPU core"}
-    facts |= {"command": "python -m training.train", "versions": {"torch": "2"}}
+    facts |= {"versions": {"torch": "2"}}
     (folder / "run.json").write_text(json.dumps(facts))
     metrics = {"elbo": -4.0, "psnr": 12.5}
     test = {"entry": "vae_mnist", "weights": {"model": digest}, "examples": 6, "metrics": metrics}

@@ -1,30 +1,55 @@
-import tomllib
-
 import pytest
 
 from lvmzoo import CheckpointError, list_models
-from training import recipe
-from training.recipe import card_notes, has_baseline, read_recipe
+from lvmzoo.models import model_class
+from lvmzoo.registry import model_info
+from training.recipe import (
+    card_notes,
+    has_variant,
+    read_recipe,
+    shared_components,
+    variants_of,
+    with_defaults,
+)
+
+
+def own_components(name):
+    components = model_class(model_info(name).model_class).COMPONENTS
+    return [c for c in components if c not in shared_components(name)]
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_entry_has_a_valid_recipe(name):
-    own = read_recipe(name)
-    notes = card_notes(name)
-    for component, epochs in notes.full_length.items():
-        assert epochs > read_recipe(name, component=component).epochs
-    assert notes.compare_with in ("", *list_models())
-    if has_baseline(name):
-        plain = read_recipe(name, baseline=True)
-        assert plain.epochs == own.epochs
+    whole = read_recipe(name)
+    assert card_notes(name).compare_with in ("", *list_models())
+    if has_variant(name, "baseline"):
+        plain = read_recipe(name, variants=["baseline"])
+        assert plain.epochs == whole.epochs
         assert (plain.lr, plain.schedule, plain.ema_decay) == (1e-3, "constant", 0.0)
+    if has_variant(name, "short"):
+        for component in own_components(name):
+            short = read_recipe(name, variants=["short"], component=component)
+            assert short.epochs < read_recipe(name, component=component).epochs
 
 
-def test_a_full_length_is_a_number_of_epochs(monkeypatch):
-    text = '[card.full_length]\nmodel = "long"\n'
-    monkeypatch.setattr(recipe, "_read", lambda name: tomllib.loads(text))
-    with pytest.raises(CheckpointError, match="full_length must be dict"):
-        card_notes("vae_cifar10")
+def test_the_plain_recipe_of_a_short_run_is_as_short():
+    variants = ("short", "baseline")
+    both = read_recipe("vae_mnist", variants=variants)
+    assert both.epochs == read_recipe("vae_mnist", variants=["short"]).epochs
+    assert both.schedule == read_recipe("vae_mnist", variants=["baseline"]).schedule
+    assert variants_of("vae_mnist", "model", vars(both)) == variants
+
+
+def test_a_variant_that_a_recipe_lacks_is_refused():
+    with pytest.raises(CheckpointError, match=r"vae2d_gaussian1.toml has no table \[short\]"):
+        read_recipe("vae2d_gaussian1", variants=["short"])
+
+
+def test_a_recorded_recipe_has_the_defaults_of_later_keys():
+    recorded = vars(read_recipe("vae_svhn")).copy()
+    del recorded["export"]
+    assert with_defaults("model", recorded)["export"] == "last"
+    assert with_defaults("model", recorded | {"export": "best"})["export"] == "best"
 
 
 def test_settings_change_one_run():
@@ -41,6 +66,7 @@ def test_settings_change_one_run():
         ("lr=-1", "lr must lie"),
         ("precision=fp8", "precision must be one of float32, bf16"),
         ("deterministic=1", "deterministic must be bool"),
+        ("export=first", "export must be one of last, best"),
     ],
 )
 def test_bad_settings_are_refused(setting, message):

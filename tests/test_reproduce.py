@@ -76,6 +76,28 @@ def test_an_entry_is_up_to_date_without_a_run(shop, monkeypatch):
         assert not check.up_to_date(model_info(POINTS), shop.data)
 
 
+def test_a_short_recipe_is_followed_until_there_is_time_for_the_whole(shop, monkeypatch):
+    monkeypatch.setattr(recipe, "_read", lambda name: short(name) | {"short": {"epochs": 1}})
+    result = run_command(shop, POINTS, "--short")
+    assert result.exit_code == 0, result.output
+    card = cards.CARDS / f"{POINTS}.md"
+    assert "short of its recipe: 1 epoch of 2" in card.read_text()
+    assert f"python -m training.train {POINTS} --short\n" in card.read_text()
+    assert run_command(shop, POINTS, "--check").output == f"{POINTS}: agrees with its record\n"
+
+    assert check.up_to_date(model_info(POINTS), shop.data, ["short"])
+    result = run_command(shop, POINTS)
+    assert result.exit_code == 1
+    assert "recipe (epochs) differs" in result.output
+    shutil.rmtree(shop.runs)
+    assert run_command(shop, POINTS).exit_code == 0
+    assert "short of its recipe" not in card.read_text()
+    assert run_command(shop, POINTS, "--check").output == f"{POINTS}: agrees with its record\n"
+    result = run_command(shop, POINTS, "--check", "--short")
+    assert result.exit_code == 2
+    assert "a check finds what made them" in result.output
+
+
 def test_what_does_not_agree_is_found_and_not_accepted(shop, monkeypatch):
     reproduce.reproduce(model_info(POINTS), shop)
     path = cards.CARDS / f"{POINTS}.json"

@@ -1,6 +1,8 @@
 """Model cards and the README's table: what is measured, put into words. Generated, never edited."""
 
 import json
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.data import gaussian_formula
 from training.parts import records_of
-from training.recipe import card_notes, shared_components
+from training.recipe import read_recipe, shared_components, variants_of, with_defaults
 
 __all__ = ["CARDS", "read_record", "render", "update_readme", "write_card"]
 
@@ -254,27 +256,57 @@ def _training(info: ModelInfo, record: dict[str, Any]) -> str:
     lines += [_part(info, part) for part in own]
     recipes = [
         f"Recipe{_of(part)} (`training/recipes/{entry}.toml`): "
-        + ", ".join(f"{key} {value}" for key, value in sorted(part["recipe"].items()))
+        + ", ".join(f"{key} {value}" for key, value in sorted(_recipe(part).items()))
         + "."
         for part in own
     ]
-    return "\n\n".join(["## Training", *lines, f"```\n{run['command']}\n```", *recipes])
+    return "\n\n".join(["## Training", *lines, f"```\n{_command(info, own)}\n```", *recipes])
 
 
 def _part(info: ModelInfo, run: dict[str, Any]) -> str:
-    epochs, full = run["recipe"]["epochs"], 0
+    epochs, component, short = run["recipe"]["epochs"], _component(run), ""
     if info.name == run["entry"]:
-        full = card_notes(info.name).full_length.get(run.get("component", "model"), 0)
-    short = ""
-    if epochs < full:
-        what = run.get("component", "checkpoint")
-        short = f"\n\n**This {what} is short of full length: {_epochs(epochs)} of {full}.**"
-    name = f"{run['component'].capitalize()}: " if "component" in run else ""
+        full = read_recipe(info.name, component=component).epochs
+        if epochs < full:
+            what = run.get("component", "checkpoint")
+            short = f"\n\n**This {what} is short of its recipe: {_epochs(epochs)} of {full}.**"
+    name = f"{component.capitalize()}: " if "component" in run else ""
+    best = ""
+    if "exported_epoch" in run:
+        best = f" The weights are those of epoch {run['exported_epoch']}, the best on validation."
     return (
         f"{name}{_epochs(epochs)} ({run['steps']:,} steps) over "
         f"{run['examples']:,} examples in {_time(run)} on {run['hardware']}, "
-        f"seed {run['recipe']['seed']}, torch {run['versions']['torch']}.{short}"
+        f"seed {run['recipe']['seed']}, torch {run['versions']['torch']}.{best}{short}"
     )
+
+
+def _component(run: dict[str, Any]) -> str:
+    return str(run.get("component", "model"))
+
+
+def _recipe(run: dict[str, Any]) -> dict[str, Any]:
+    return with_defaults(_component(run), run["recipe"])
+
+
+def _command(info: ModelInfo, runs: list[dict[str, Any]]) -> str:
+    """Return the command that makes the runs of an entry again, without paths of any machine."""
+    entry = runs[-1]["entry"]
+    chosen = [variants_of(entry, _component(run), run["recipe"]) for run in runs]
+    # A component that "short" leaves alone was made by it as well as by the recipe itself.
+    variants = max(chosen, key=len)
+    words = [entry, *(f"--{variant}" for variant in variants)]
+    if info.dataset != model_info(entry).dataset:
+        words += ["--images", info.dataset]
+    for run in runs:
+        component, made_by = _component(run), _recipe(run)
+        prefix = "" if component == "model" else f"{component}."
+        for key, value in asdict(
+            read_recipe(entry, variants=variants, component=component)
+        ).items():
+            if made_by[key] != value:
+                words += ["--set", f"{prefix}{key}={made_by[key]}"]
+    return f"python -m training.train {shlex.join(words)}"
 
 
 def _epochs(count: int) -> str:

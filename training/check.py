@@ -3,7 +3,7 @@
 import io
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,10 +19,10 @@ from training.evaluate import load_weights
 from training.figures import measure
 from training.fingerprint import code_sha256, first_losses
 from training.parts import records_of
-from training.recipe import read_recipe
+from training.recipe import has_variant, read_recipe, with_defaults
 from training.trainer import Run
 
-__all__ = ["accept_code", "check", "up_to_date"]
+__all__ = ["accept_code", "check", "made_by", "up_to_date"]
 
 # The same file and data give the same figures up to the order of floating-point sums.
 TOLERANCE = 1e-4
@@ -37,7 +37,8 @@ def check(info: ModelInfo, data: Path) -> list[str]:
     Raises:
         DataError: The data are not there.
     """
-    return list(_differences(info, cards.read_record(info.name), _runs(info, data), data))
+    record = cards.read_record(info.name)
+    return list(_differences(info, record, _runs(info, data, made_by(info.name, record)), data))
 
 
 def accept_code(info: ModelInfo, data: Path) -> list[str]:
@@ -51,7 +52,8 @@ def accept_code(info: ModelInfo, data: Path) -> list[str]:
     Raises:
         DataError: The data are not there.
     """
-    record, runs = cards.read_record(info.name), _runs(info, data)
+    record = cards.read_record(info.name)
+    runs = _runs(info, data, made_by(info.name, record))
     for run in runs:
         recorded = records_of(record["run"])[run.component]
         recorded["code"] = code_sha256(info.model_class)
@@ -64,8 +66,13 @@ def accept_code(info: ModelInfo, data: Path) -> list[str]:
     return found
 
 
-def up_to_date(info: ModelInfo, data: Path) -> bool:
+def up_to_date(info: ModelInfo, data: Path, variants: Iterable[str] = ()) -> bool:
     """Whether an entry's files were made by recipe, data and code as these now are.
+
+    Arguments:
+        info: The entry.
+        data: Folder of the data sets.
+        variants: Of the recipe; see `read_recipe`.
 
     Raises:
         DataError: The data are not there.
@@ -73,17 +80,28 @@ def up_to_date(info: ModelInfo, data: Path) -> bool:
     if not info.pretrained:
         return False
     recorded = records_of(cards.read_record(info.name)["run"])
-    return not any(d for run in _runs(info, data) for d in _identity(run, recorded[run.component]))
+    runs = _runs(info, data, variants)
+    return not any(d for run in runs for d in _identity(run, recorded[run.component]))
 
 
-def _runs(info: ModelInfo, data: Path) -> list[Run]:
+def made_by(name: str, record: dict[str, Any]) -> tuple[str, ...]:
+    """Return the variants of its recipe that bundled weights must have been made by.
+
+    "short", where there is one, until weights by the whole recipe have been bundled.
+    """
+    recorded = with_defaults(record["run"].get("component", "model"), record["run"]["recipe"])
+    whole = recorded == asdict(read_recipe(name))
+    return ("short",) if has_variant(name, "short") and not whole else ()
+
+
+def _runs(info: ModelInfo, data: Path, variants: Iterable[str]) -> list[Run]:
     """Return the runs that would make the entry's files, beside the files that they made."""
-    recipe = read_recipe(info.name)
+    recipe = read_recipe(info.name, variants=variants)
     splits = train.load_training_data(info, recipe, data, None)
     run = Run(info, recipe, *splits, registry.WEIGHTS / info.name, "cpu")
     return [
         replace(part, given={c: registry.WEIGHTS / info.files[c].name for c in part.given})
-        for part in train.runs_of(run)
+        for part in train.runs_of(run, variants=variants)
     ]
 
 
@@ -107,9 +125,10 @@ def _differences(
 
 def _identity(run: Run, recorded: dict[str, Any]) -> Iterator[str]:
     of = "" if run.component == "model" else f" of the {run.component}"
+    recipe = with_defaults(run.component, recorded["recipe"])
     for key, value in asdict(run.recipe).items():
-        if recorded["recipe"].get(key) != value:
-            yield f"the recipe's {key}{of} is {value}, the run's {recorded['recipe'].get(key)}"
+        if recipe.get(key) != value:
+            yield f"the recipe's {key}{of} is {value}, the run's {recipe.get(key)}"
     if run.identity["data"] != recorded["data"]:
         yield f"the training data{of} are not the run's"
     if run.identity.get("given") != recorded.get("given"):

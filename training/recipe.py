@@ -1,8 +1,9 @@
 """Recipes: the data that, with the code, makes a checkpoint."""
 
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,22 @@ __all__ = [
     "PriorRecipe",
     "Recipe",
     "card_notes",
-    "has_baseline",
+    "has_variant",
     "parse_settings",
     "read_recipe",
     "recipe_path",
     "shared_components",
+    "variants_of",
+    "with_defaults",
 ]
 
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bf16")
 AUGMENTATIONS = ("none", "flip", "shift", "shift-colour")
+EXPORTS = ("last", "best")
 DTYPES = ("float16", "float32")
+# Tables that change a recipe; where both apply, "baseline" changes what "short" has left.
+VARIANTS = ("short", "baseline")
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Recipe:
             scales contrast and brightness.
         precision: "bf16" runs convolutions and matrix products under autocast.
         deterministic: Use deterministic kernels on a GPU, so that runs repeat bit for bit.
+        export: "last" exports the weights of the end; "best" those of the epoch with the lowest
+            validation loss, for runs that go on until it has turned.
         train_on: "train" leaves the validation split out; "all" trains on it too.
         seed: Seed of initial weights, data order and noise.
         dtype: Dtype of the exported file.
@@ -60,6 +68,7 @@ class Recipe:
     augment: str = "none"
     precision: str = "bf16"
     deterministic: bool = False
+    export: str = "last"
     train_on: str = "train"
     seed: int = 0
     dtype: str = "float16"
@@ -76,6 +85,7 @@ class Recipe:
         _require_one_of("schedule", self.schedule, SCHEDULES)
         _require_one_of("augment", self.augment, AUGMENTATIONS)
         _require_one_of("precision", self.precision, PRECISIONS)
+        _require_one_of("export", self.export, EXPORTS)
         _require_one_of("train_on", self.train_on, ("train", "all"))
         _require_one_of("dtype", self.dtype, DTYPES)
 
@@ -134,7 +144,7 @@ def read_recipe(
     name: str,
     settings: Iterable[str] = (),
     *,
-    baseline: bool = False,
+    variants: Iterable[str] = (),
     component: str | None = None,
 ) -> Recipe:
     """Read the recipe of an entry, or of one of its components.
@@ -143,22 +153,26 @@ def read_recipe(
         name: The entry.
         settings: Changes for this run, "key=value" each, or "component.key=value" for one
             component of several.
-        baseline: Apply the recipe's [baseline] table: the plain recipe that the card's figures
-            are compared with.
+        variants: Tables of the recipe that change it: "short", the recipe of the bundled weights
+            where there was no time for the whole one; "baseline", the plain recipe that the
+            card's figures are compared with.
         component: By default the last, which is the whole model if there is but one.
 
     Raises:
-        CheckpointError: Unknown key, wrong type or impossible value.
+        CheckpointError: Unknown key, wrong type or impossible value; or the recipe has no such
+            variant.
     """
     table = _read(name)
-    plain = table.pop("baseline", {})
+    changes = {key: table.pop(key) for key in VARIANTS if key in table}
     table.pop("card", None)
     parts = {key: table.pop(key) for key in list(table) if key in KINDS}
     component = component or list(parts or KINDS)[-1 if parts else 0]
     if parts:
         table |= parts[component]
-    if baseline:
-        table |= plain
+    for variant in variants:
+        if variant not in changes:
+            raise CheckpointError(f"recipe {name}.toml has no table [{variant}]")
+        table |= changes[variant].get(component, {}) if parts else changes[variant]
     for key, value in parse_settings(settings).items():
         part, _, rest = key.rpartition(".")
         if part in ("", component):
@@ -178,12 +192,9 @@ class CardNotes:
     """What a recipe's [card] table tells the card.
 
     Arguments:
-        full_length: For each component, the epochs of a full-length run, where the recipe stops
-            short of them.
         compare_with: The entry whose figures stand beside this one's, example by example.
     """
 
-    full_length: dict[str, int] = field(default_factory=dict)
     compare_with: str = ""
 
 
@@ -192,9 +203,33 @@ def card_notes(name: str) -> CardNotes:
     return build_config(CardNotes, _read(name).get("card", {}), f"recipe {name}.toml [card]")
 
 
-def has_baseline(name: str) -> bool:
-    """Whether the card compares this entry with its plain recipe."""
-    return "baseline" in _read(name)
+def has_variant(name: str, variant: str) -> bool:
+    """Whether an entry's recipe has a table of this name; see `read_recipe`."""
+    return variant in _read(name)
+
+
+def variants_of(name: str, component: str, recorded: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the variants by which a recorded recipe was read; () if by no combination.
+
+    Arguments:
+        name: The entry.
+        component: Its component.
+        recorded: The recipe as a run has recorded it.
+    """
+    recorded = with_defaults(component, recorded)
+    for chosen in product((False, True), repeat=len(VARIANTS)):
+        variants = tuple(v for v, use in zip(VARIANTS, chosen, strict=True) if use)
+        if all(has_variant(name, v) for v in variants):
+            recipe = read_recipe(name, variants=variants, component=component)
+            if asdict(recipe) == recorded:
+                return variants
+    return ()
+
+
+def with_defaults(component: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded recipe, with the defaults of keys that came after its time."""
+    defaults = {f.name: f.default for f in fields(KINDS[component]) if f.default is not MISSING}
+    return defaults | dict(recorded)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from training.evaluate import evaluate
 from training.figures import IMPORTANCE_SAMPLES, standard_error
 from training.fingerprint import code_sha256, first_losses
 from training.options import data_option, failing_cleanly
-from training.recipe import KINDS, card_notes, has_baseline, read_recipe, shared_components
+from training.recipe import KINDS, card_notes, has_variant, read_recipe, shared_components
 from training.trainer import Run
 
 __all__ = ["Workshop", "in_order", "reproduce"]
@@ -47,12 +47,18 @@ class Workshop:
         runs: Folder of the runs.
         device: As for `Run`.
         deadline: In seconds of `time.monotonic`.
+        short: Whether the short recipe is followed where there is one.
     """
 
     data: Path
     runs: Path
     device: str = "auto"
     deadline: float = math.inf
+    short: bool = False
+
+    def variants(self, info: ModelInfo) -> tuple[str, ...]:
+        """The variants of an entry's recipe that are followed; see `read_recipe`."""
+        return ("short",) if self.short and has_variant(info.name, "short") else ()
 
     def left(self) -> float:
         """Seconds until the deadline.
@@ -85,11 +91,11 @@ def reproduce(info: ModelInfo, shop: Workshop) -> None:
         TimeUpError: It is not complete; called again, this goes on.
         CheckpointError: The folder of a run holds another run, or one by other code.
     """
-    if not _begun(shop.runs / info.name) and up_to_date(info, shop.data):
+    if not _begun(shop.runs / info.name) and up_to_date(info, shop.data, shop.variants(info)):
         return
     run = _trained(info, shop)
     plain = None
-    if has_baseline(info.name):
+    if has_variant(info.name, "baseline"):
         plain = _trained(info, shop, baseline=True)
         _evaluated(info, shop, plain, "validation")
     _evaluated(info, shop, run, "validation")
@@ -146,14 +152,15 @@ def _trained(info: ModelInfo, shop: Workshop, *, baseline: bool = False) -> Path
     """Return the folder of a finished run of the entry as recipe, data and code now are."""
     shop.left()
     out = shop.runs / (f"{info.name}.baseline" if baseline else info.name)
-    recipe = read_recipe(info.name, baseline=baseline)
+    variants = (*shop.variants(info), *["baseline"] * baseline)
+    recipe = read_recipe(info.name, variants=variants)
     splits = train.load_training_data(info, recipe, shop.data, None)
     run = Run(info, recipe, *splits, out, shop.device, time_limit=shop.left())
-    runs = train.runs_of(run, baseline=baseline)
+    runs = train.runs_of(run, variants=variants)
     for part in runs:
         _check_code(part)
     train.prepare_out(out, resume=True, overwrite=False)
-    if not train.fit_entry(run, baseline=baseline):
+    if not train.fit_entry(run, variants=variants):
         raise TimeUpError
     if not baseline:
         _record_first_losses(out, runs)
@@ -268,6 +275,7 @@ def _verify_all(
     is_flag=True,
     help="Check, and if all but the code agrees with the record, record the code as it is.",
 )
+@click.option("--short", is_flag=True, help="By the short recipes that made the bundled weights.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True)
 @click.option("--time-limit", default="inf", help="Stop cleanly before this, e.g. 9m.")
@@ -278,6 +286,7 @@ def main(
     everything: bool,
     checking: bool,
     accepting: bool,
+    short: bool,
     device: str,
     runs: Path,
     time_limit: str,
@@ -290,12 +299,14 @@ def main(
         raise click.UsageError("--check and --accept-code exclude each other")
     if time_limit != "inf" and (checking or accepting):
         raise click.UsageError("--time-limit is for making entries, not for checking them")
+    if short and (checking or accepting):
+        raise click.UsageError("--short is for making entries; a check finds what made them")
     deadline = time.monotonic() + train.parse_duration(time_limit)
     infos = in_order(list_models() if everything else list(names))
     if checking or accepting:
         _verify_all(infos, data, accept_code if accepting else check, everything)
     else:
-        _reproduce_all(infos, Workshop(data, runs, device, deadline))
+        _reproduce_all(infos, Workshop(data, runs, device, deadline, short))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ import math
 import os
 import platform
 import re
-import shlex
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from training import parts, state
 from training.data import Split, load_folder, load_split
 from training.fingerprint import code_sha256
 from training.options import data_option, failing_cleanly, images_option
-from training.recipe import KINDS, Recipe, has_baseline, read_recipe, shared_components
+from training.recipe import KINDS, Recipe, read_recipe, shared_components
 from training.trainer import Run, Trainer, check_same
 
 __all__ = ["finished", "fit", "fit_entry", "put_together", "runs_of"]
@@ -90,13 +89,15 @@ def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
     sums = trainer.accelerator.reduce(trainer.sums, "mean")  # each process has summed its part
     means = {k: v.item() / run.steps_per_epoch for k, v in sums.items()}
     trainer.sums = {}
+    validation = trainer.validate(trainer.exported())
+    trainer.keep_best(validation["loss"])
     line: dict[str, Any] = {
         "epoch": trainer.step // run.steps_per_epoch,
         "step": trainer.step,
         "lr": trainer.learning_rate(),
         "seconds": round(trainer.seconds, 1),
         "train": means,
-        "validation": trainer.validate(),
+        "validation": validation,
     }
     if not trainer.accelerator.is_main_process:
         return
@@ -104,14 +105,14 @@ def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
     log.flush()
     bar.write(
         f"epoch {line['epoch']}/{run.recipe.epochs}  train {means['loss']:.4f}  "
-        f"validation {line['validation']['loss']:.4f}  {trainer.seconds:.0f} s"
+        f"validation {validation['loss']:.4f}  {trainer.seconds:.0f} s"
     )
 
 
 def _finish(trainer: Trainer) -> None:
     """Write the weights as a folder that `lvmzoo.from_pretrained` loads, and the record."""
     run, recipe = trainer.run, trainer.run.recipe
-    model = trainer.exported()
+    model = trainer.exported(trainer.best or None)
     data = model.serialize(run.component, getattr(torch, recipe.dtype))
     with atomic_file(run.out / f"{run.component}.safetensors") as temporary:
         temporary.write_bytes(data)
@@ -128,28 +129,12 @@ def _finish(trainer: Trainer) -> None:
         "precision": trainer.precision,
         "processes": trainer.accelerator.num_processes,
         "versions": {"lvmzoo": lvmzoo.__version__, "torch": torch.__version__},
-        "command": _command(run),
-        "validation": trainer.validate(),
+        "validation": trainer.validate(model),
     }
+    if trainer.best:
+        record["exported_epoch"] = trainer.best_epoch
     write_json(run.out / RECORD, record)
     print(f"finished: {run.out}")
-
-
-def _command(run: Run) -> str:
-    """Return the command that makes this run again, without the paths of this machine."""
-    name, component = run.info.name, run.component
-    words = [name]
-    recipe = read_recipe(name, component=component)
-    if has_baseline(name) and run.recipe == read_recipe(name, baseline=True):
-        recipe = run.recipe
-        words.append("--baseline")
-    if run.info.config.get("dataset", run.info.dataset) != run.info.dataset:
-        words += ["--images", str(run.info.config["dataset"])]
-    prefix = "" if component == "model" else f"{component}."
-    for key, value in asdict(run.recipe).items():
-        if value != getattr(recipe, key):
-            words += ["--set", f"{prefix}{key}={value}"]
-    return f"python -m training.train {shlex.join(words)}"
 
 
 def read_run(out: Path) -> dict[str, Any]:
@@ -158,7 +143,7 @@ def read_run(out: Path) -> dict[str, Any]:
     return record
 
 
-def runs_of(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -> list[Run]:
+def runs_of(run: Run, settings: Iterable[str] = (), *, variants: Iterable[str] = ()) -> list[Run]:
     """Return the runs of the components that an entry trains, in their order.
 
     A model of one component is trained in `run.out` itself. Others have a folder in it for each
@@ -167,7 +152,7 @@ def runs_of(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -
     Arguments:
         run: The run of the last component, by the entry's own recipe.
         settings: As for `read_recipe`.
-        baseline: As for `read_recipe`.
+        variants: As for `read_recipe`.
 
     Raises:
         CheckpointError: What another entry is to give does not exist.
@@ -182,7 +167,7 @@ def runs_of(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -
     for component in components:
         if component in given:
             continue
-        recipe = read_recipe(name, settings, baseline=baseline, component=component)
+        recipe = read_recipe(name, settings, variants=variants, component=component)
         out = run.out / component
         part = replace(run, recipe=recipe, out=out, component=component, given=dict(given))
         runs.append(part)
@@ -202,7 +187,7 @@ def finished(run: Run) -> bool:
     return True
 
 
-def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False) -> bool:
+def fit_entry(run: Run, settings: Iterable[str] = (), *, variants: Iterable[str] = ()) -> bool:
     """Train every component of an entry in turn, going on with what `run.out` holds.
 
     The components are put together in `run.out` when all are finished.
@@ -210,7 +195,7 @@ def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False)
     Arguments:
         run: As for `runs_of`, and so are the others.
         settings: Changes of the recipe.
-        baseline: By the plain recipe.
+        variants: As for `read_recipe`.
 
     Returns:
         Whether the entry is complete.
@@ -219,7 +204,7 @@ def fit_entry(run: Run, settings: Iterable[str] = (), *, baseline: bool = False)
         CheckpointError: `run.out` holds a run of another recipe or data.
     """
     started, trained = time.monotonic(), False
-    runs = runs_of(run, settings, baseline=baseline)
+    runs = runs_of(run, settings, variants=variants)
     for part in runs:
         left = run.time_limit - (time.monotonic() - started)
         part.out.mkdir(exist_ok=True)
@@ -278,6 +263,7 @@ def parse_duration(text: str) -> float:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
+@click.option("--short", is_flag=True, help="The short recipe that made the bundled weights.")
 @click.option("--baseline", is_flag=True, help="The plain recipe that the card compares with.")
 @click.option("--resume", is_flag=True, help="Continue what --out holds, or start.")
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run from --out.")
@@ -291,6 +277,7 @@ def main(
     device: str,
     out: Path | None,
     settings: tuple[str, ...],
+    short: bool,
     baseline: bool,
     resume: bool,
     overwrite: bool,
@@ -301,7 +288,9 @@ def main(
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
     info = model_info(name)
-    recipe = read_recipe(name, settings, baseline=baseline)
+    chosen = {"short": short, "baseline": baseline}
+    variants = [variant for variant, given in chosen.items() if given]
+    recipe = read_recipe(name, settings, variants=variants)
     out = out or Path("runs") / (f"{name}.baseline" if baseline else name)
     limit = parse_duration(time_limit)
     started = time.monotonic()
@@ -316,7 +305,7 @@ def main(
     limit -= time.monotonic() - started
     every = parse_duration(checkpoint_every)
     run = Run(info, recipe, train, validation, out, device, every, limit)
-    fit_entry(run, settings, baseline=baseline)
+    fit_entry(run, settings, variants=variants)
 
 
 def load_training_data(

@@ -21,7 +21,7 @@ from lvmzoo.registry import ModelInfo
 from training import parts, state
 from training.data import Split, as_input, sha256
 from training.objectives import OBJECTIVES
-from training.recipe import Recipe
+from training.recipe import Recipe, with_defaults
 
 __all__ = ["Run", "Trainer", "check_same", "generator_for"]
 
@@ -104,6 +104,8 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=recipe.lr, fused=True)
         self.wrapped = self.accelerator.prepare_model(self.module)
         self.ema = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+        self.best: dict[str, Tensor] = {}  # weights of the epoch with the lowest validation loss
+        self.best_epoch, self.best_loss = 0, math.inf
         self.step = 0
         self.seconds = 0.0
         self.sums: dict[str, Tensor] = {}
@@ -181,22 +183,38 @@ class Trainer:
         for name, value in self.module.state_dict().items():
             self.ema[name].lerp_(value, 1 - decay)
 
-    def exported(self) -> ZooModel:
-        """Return the model as it will be used: averaged weights, eval mode."""
+    def average(self) -> Mapping[str, Tensor]:
+        """The weights as they are measured: averaged, if the recipe says so."""
+        return self.ema if self.run.recipe.ema_decay else self.module.state_dict()
+
+    def exported(self, weights: Mapping[str, Tensor] | None = None) -> ZooModel:
+        """Return the model as it will be used, in eval mode.
+
+        Arguments:
+            weights: Of the module that is trained; by default its average.
+        """
         cls = type(self.model)
         with Skeleton():
             model = cls(self.model.config)
-        source = self.model.state_dict()
-        if self.run.recipe.ema_decay:
-            prefix = "" if self.run.component == "model" else f"{self.run.component}."
-            source |= {f"{prefix}{k}": v for k, v in self.ema.items()}
+        prefix = "" if self.run.component == "model" else f"{self.run.component}."
+        weights = self.average() if weights is None else weights
+        source = self.model.state_dict() | {f"{prefix}{k}": v for k, v in weights.items()}
         model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
         return model.to(self.device).eval()  # constants are on the CPU until now
 
+    def keep_best(self, loss: float) -> None:
+        """Take in the validation loss of an epoch that has just ended."""
+        if self.run.recipe.export == "best" and loss < self.best_loss:
+            self.best = {k: v.detach().clone() for k, v in self.average().items()}
+            self.best_epoch, self.best_loss = self.step // self.run.steps_per_epoch, loss
+
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Mean training terms over the validation split, the same noise every time."""
-        model, split = self.exported(), self.run.validation
+    def validate(self, model: ZooModel) -> dict[str, float]:
+        """Mean training terms of `exported` weights over the validation split.
+
+        The noise is the same every time.
+        """
+        split = self.run.validation
         module = submodule(model, self.run.component)
         sums: dict[str, float] = {}
         for i, x in enumerate(split.x.split(500)):
@@ -220,7 +238,10 @@ class Trainer:
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
         tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
         tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
-        facts = {"step": self.step, "seconds": self.seconds, "log_bytes": log_bytes}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        facts: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "log_bytes": log_bytes}
+        if self.best:
+            facts |= {"best_epoch": self.best_epoch, "best_loss": self.best_loss}
         state.save(self.run.out, self.step, tensors, facts | self.run.identity)
 
     def check_loss(self) -> None:
@@ -254,6 +275,10 @@ class Trainer:
             self.ema[name].copy_(value)
         state.unpack_optimizer(self.optimizer, part("adam."))
         self.sums = {k: v.to(self.device) for k, v in part("sums.").items()}
+        self.best = {k: v.to(self.device) for k, v in part("best.").items()}
+        if self.best:
+            self.best_epoch = saved.facts["best_epoch"]
+            self.best_loss = saved.facts["best_loss"]
         self.step, self.seconds = saved.facts["step"], saved.facts["seconds"]
         return int(saved.facts["log_bytes"])
 
@@ -264,8 +289,9 @@ def check_same(identity: Mapping[str, Any], found: Mapping[str, Any], out: Path)
     Raises:
         CheckpointError: It is of another.
     """
+    recorded = with_defaults(identity.get("component", "model"), found.get("recipe", {}))
     for key, value in identity.items():
-        there, differs = found.get(key), key
+        there, differs = recorded if key == "recipe" else found.get(key), key
         if isinstance(value, dict) and isinstance(there, dict):
             names = [k for k in value if there.get(k) != value[k]]
             if not names:
