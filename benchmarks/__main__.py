@@ -22,6 +22,7 @@ NAMES = (
     "sampling",
     "flow",
     "training_steps",
+    "throughput",
     "large_set",
 )
 

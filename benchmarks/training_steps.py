@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from benchmarks._harness import Row, Settings, Work, compare, compare_memory, in
 from lvmzoo.hub import create_model
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import model_info
+
+if TYPE_CHECKING:
+    from training.trainer import Trainer
 
 BATCH, LR = 128, 1e-3
 LIMIT, PLAIN, PYTHAE = "step on a resident batch", "plain loop", "pythae trainer, same network"
@@ -60,24 +63,53 @@ def _batch(settings: Settings) -> int:
     return settings.pick(BATCH, 2)
 
 
-def _ours(entry: str, pictures: Tensor, settings: Settings) -> Work:
+def make_trainer(
+    entry: str, component: str, pictures: Tensor, settings: Settings, **changes: Any
+) -> "Trainer":
+    """Return what trains a component of an entry on pictures, without end and unwritten.
+
+    Arguments:
+        entry: The entry.
+        component: Its component.
+        pictures: uint8 (N, C, H, W).
+        settings: Where it is trained.
+        changes: Of the recipe, or of the run.
+    """
     from training.data import Split
     from training.recipe import AutoencoderRecipe, read_recipe
     from training.trainer import Run, Trainer
 
-    component, batch = TRAINED[entry][0], _batch(settings)
     recipe = read_recipe(entry, component=component)
-    recipe = replace(recipe, precision="float32", batch_size=batch, lr=LR, epochs=1000)
+    changes |= {"lr": LR, "epochs": 1000}
     if isinstance(recipe, AutoencoderRecipe):
-        recipe = replace(recipe, revive_every=0)
+        changes["revive_every"] = 0
+    of_recipe = {key: changes.pop(key) for key in [*changes] if hasattr(recipe, key)}
     split = Split(pictures, torch.zeros(len(pictures), dtype=torch.long), (), "random pictures")
-    device = settings.device.partition(":")[0]
-    out = Path(tempfile.gettempdir()) / "unused"
-    run = Run(model_info(entry), recipe, split, split, out, device, component=component)
-    trainer = Trainer(run)
+    run = Run(
+        model_info(entry),
+        replace(recipe, **of_recipe),
+        split,
+        split,
+        Path(tempfile.gettempdir()) / "unused",
+        settings.device.partition(":")[0],
+        component=component,
+        **changes,
+    )
+    return Trainer(run)
+
+
+def _ours(entry: str, pictures: Tensor, settings: Settings) -> Work:
+    trainer = make_trainer(
+        entry,
+        TRAINED[entry][0],
+        pictures,
+        settings,
+        precision="float32",
+        batch_size=_batch(settings),
+    )
 
     def work() -> None:
-        for _ in range(run.steps_per_epoch):
+        for _ in range(trainer.run.steps_per_epoch):
             trainer.advance()
 
     return work

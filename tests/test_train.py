@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -298,6 +299,21 @@ def test_a_run_from_before_a_key_of_the_recipe_goes_on(tmp_path):
     other = replace(run, recipe=replace(run.recipe, export="best"))
     with pytest.raises(CheckpointError, match=r"recipe \(export\) differs"):
         check_same(other.identity, facts, run.out)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+def test_a_compiled_run_has_the_losses_of_one_that_is_not(tmp_path):
+    run = images_run(tmp_path, precision="float32")
+    trainers = [Trainer(run), Trainer(replace(run, compile=True))]
+    for trainer in trainers:
+        for _ in range(run.steps_per_epoch):
+            trainer.advance()
+    plain, compiled = ({k: v.item() for k, v in t.sums.items()} for t in trainers)
+    assert type(trainers[1].wrapped).__name__ == "OptimizedModule"
+    assert compiled == pytest.approx(plain, rel=1e-5)
+    trainers[1].save(0)
+    Trainer(run).restore(state.load_latest(run.out))  # a checkpoint of either serves both
 
 
 def test_a_short_recipe_that_is_not_there_is_refused(tmp_path):

@@ -127,6 +127,7 @@ def _finish(trainer: Trainer) -> None:
         "seconds": round(trainer.seconds, 1),
         "hardware": _hardware(trainer.device),
         "precision": trainer.precision,
+        "compiled": run.compile,
         "processes": trainer.accelerator.num_processes,
         "versions": {"lvmzoo": lvmzoo.__version__, "torch": torch.__version__},
         "validation": trainer.validate(model),
@@ -269,6 +270,7 @@ def parse_duration(text: str) -> float:
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run from --out.")
 @click.option("--time-limit", default="inf", help="Stop cleanly before this, e.g. 9m.")
 @click.option("--checkpoint-every", default="2m", show_default=True)
+@click.option("--compile", is_flag=True, help="Compile the model's part of a step.")
 @failing_cleanly
 def main(
     name: str,
@@ -283,6 +285,7 @@ def main(
     overwrite: bool,
     time_limit: str,
     checkpoint_every: str,
+    compile: bool,
 ) -> None:
     """Train the entry NAME from its recipe."""
     if resume and overwrite:
@@ -304,7 +307,7 @@ def main(
     processes.wait_for_everyone()  # the others find the folder as it is to be
     limit -= time.monotonic() - started
     every = parse_duration(checkpoint_every)
-    run = Run(info, recipe, train, validation, out, device, every, limit)
+    run = Run(info, recipe, train, validation, out, device, every, limit, compile=compile)
     fit_entry(run, settings, variants=variants)
 
 

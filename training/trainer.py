@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lvmzoo.checkpoint import CheckpointError, Skeleton, submodule
 from lvmzoo.models import model_class
@@ -41,6 +42,7 @@ class Run:
     component: str = "model"
     given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
     encode_ahead: bool = True  # a prior's whole training set, which pays from one epoch on
+    compile: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -102,8 +104,10 @@ class Trainer:
         self.module = self.objective.module
         self.device = device
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=recipe.lr, fused=True)
-        self.wrapped = self.accelerator.prepare_model(self.module)
-        self.ema = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+        module = torch.compile(self.module) if run.compile else self.module
+        self.wrapped = self.accelerator.prepare_model(module)
+        self.weights = self.module.state_dict()  # the parameters' own memory
+        self.ema = {k: v.detach().clone() for k, v in self.weights.items()}
         self.best: dict[str, Tensor] = {}  # weights of the epoch with the lowest validation loss
         self.best_epoch, self.best_loss = 0, math.inf
         self.step = 0
@@ -180,12 +184,12 @@ class Trainer:
     def _average(self) -> None:
         # The decay grows with the steps, so that the average is not tied to the random start.
         decay = min(self.run.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, value in self.module.state_dict().items():
-            self.ema[name].lerp_(value, 1 - decay)
+        average = get_ema_multi_avg_fn(decay)  # one kernel on a GPU
+        average([*self.ema.values()], [*self.weights.values()], self.step)
 
     def average(self) -> Mapping[str, Tensor]:
         """The weights as they are measured: averaged, if the recipe says so."""
-        return self.ema if self.run.recipe.ema_decay else self.module.state_dict()
+        return self.ema if self.run.recipe.ema_decay else self.weights
 
     def exported(self, weights: Mapping[str, Tensor] | None = None) -> ZooModel:
         """Return the model as it will be used, in eval mode.
@@ -234,7 +238,7 @@ class Trainer:
             CheckpointError: It is not finite; the checkpoints before it stay.
         """
         self.check_loss()
-        tensors = {f"model.{k}": v for k, v in self.module.state_dict().items()}
+        tensors = {f"model.{k}": v for k, v in self.weights.items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
         tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
         tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
