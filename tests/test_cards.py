@@ -1,5 +1,4 @@
 import hashlib
-from dataclasses import replace
 
 import pytest
 from huggingface_hub import ModelCard
@@ -53,32 +52,6 @@ def test_the_recipe_is_the_one_that_made_the_weights(name):
     command = f"python -m training.train {name}{' --short' * bool(variants)}\n"
     assert f"```\n{command}```" in text
     assert ("short of its recipe" in text) == bool(variants)
-
-
-def test_the_command_on_a_card_makes_the_run_again():
-    info, record = model_info("vae_svhn"), cards.read_record("vae_svhn")
-    run = record["run"]
-    run["recipe"] |= {"epochs": 3, "lr": 0.01}
-    begin = "python -m training.train vae_svhn"
-    assert cards._command(info, [run]) == f"{begin} --set epochs=3 --set lr=0.01"
-    run["recipe"] = vars(read_recipe("vae_svhn", variants=["baseline"]))
-    own = replace(info, dataset="my pictures")
-    assert cards._command(own, [run]) == f"{begin} --baseline --images 'my pictures'"
-
-
-def test_the_command_for_two_components_has_the_changes_of_both():
-    name = "vqvae_svhn"
-    runs = [
-        {
-            "entry": name,
-            "component": component,
-            "recipe": vars(read_recipe(name, settings, variants=["short"], component=component)),
-        }
-        for component, settings in (("autoencoder", ["lr=0.5"]), ("prior", []))
-    ]
-    assert cards._command(model_info(name), runs) == (
-        f"python -m training.train {name} --short --set autoencoder.lr=0.5"
-    )
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

@@ -8,7 +8,7 @@ from training.recipe import (
     has_variant,
     read_recipe,
     shared_components,
-    variants_of,
+    train_command,
     with_defaults,
 )
 
@@ -37,12 +37,33 @@ def test_the_plain_recipe_of_a_short_run_is_as_short():
     both = read_recipe("vae_mnist", variants=variants)
     assert both.epochs == read_recipe("vae_mnist", variants=["short"]).epochs
     assert both.schedule == read_recipe("vae_mnist", variants=["baseline"]).schedule
-    assert variants_of("vae_mnist", "model", vars(both)) == variants
+    command = train_command("vae_mnist", {"model": vars(both)})
+    assert command == "python -m training.train vae_mnist --short --baseline"
 
 
 def test_a_variant_that_a_recipe_lacks_is_refused():
     with pytest.raises(CheckpointError, match=r"vae2d_gaussian1.toml has no table \[short\]"):
         read_recipe("vae2d_gaussian1", variants=["short"])
+
+
+def test_the_command_trains_by_the_recorded_recipe():
+    recipe = read_recipe("vae_svhn", ["epochs=3", "lr=0.01"])
+    command = train_command("vae_svhn", {"model": vars(recipe)}, "my pictures")
+    begin = "python -m training.train vae_svhn --images 'my pictures' "
+    assert command.startswith(begin)
+    words = command.removeprefix(begin).split()
+    assert words[::2] == ["--set"] * 2
+    assert read_recipe("vae_svhn", words[1::2]) == recipe
+
+
+def test_the_command_for_two_components_has_the_changes_of_both():
+    name = "vqvae_svhn"
+    recorded = {
+        component: vars(read_recipe(name, settings, variants=["short"], component=component))
+        for component, settings in (("autoencoder", ["lr=0.5"]), ("prior", []))
+    }
+    command = f"python -m training.train {name} --short --set autoencoder.lr=0.5"
+    assert train_command(name, recorded) == command
 
 
 def test_a_recorded_recipe_has_the_defaults_of_later_keys():

@@ -1,8 +1,6 @@
 """Model cards and the README's table: what is measured, put into words. Generated, never edited."""
 
 import json
-import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.data import gaussian_formula
 from training.parts import records_of
-from training.recipe import read_recipe, shared_components, variants_of, with_defaults
+from training.recipe import read_recipe, shared_components, train_command, with_defaults
 
 __all__ = ["CARDS", "read_record", "render", "update_readme", "write_card"]
 
@@ -260,7 +258,9 @@ def _training(info: ModelInfo, record: dict[str, Any]) -> str:
         + "."
         for part in own
     ]
-    return "\n\n".join(["## Training", *lines, f"```\n{_command(info, own)}\n```", *recipes])
+    images = info.dataset if info.dataset != model_info(entry).dataset else ""
+    command = train_command(entry, {_component(part): part["recipe"] for part in own}, images)
+    return "\n\n".join(["## Training", *lines, f"```\n{command}\n```", *recipes])
 
 
 def _part(info: ModelInfo, run: dict[str, Any]) -> str:
@@ -287,26 +287,6 @@ def _component(run: dict[str, Any]) -> str:
 
 def _recipe(run: dict[str, Any]) -> dict[str, Any]:
     return with_defaults(_component(run), run["recipe"])
-
-
-def _command(info: ModelInfo, runs: list[dict[str, Any]]) -> str:
-    """Return the command that makes the runs of an entry again, without paths of any machine."""
-    entry = runs[-1]["entry"]
-    chosen = [variants_of(entry, _component(run), run["recipe"]) for run in runs]
-    # A component that "short" leaves alone was made by it as well as by the recipe itself.
-    variants = max(chosen, key=len)
-    words = [entry, *(f"--{variant}" for variant in variants)]
-    if info.dataset != model_info(entry).dataset:
-        words += ["--images", info.dataset]
-    for run in runs:
-        component, made_by = _component(run), _recipe(run)
-        prefix = "" if component == "model" else f"{component}."
-        for key, value in asdict(
-            read_recipe(entry, variants=variants, component=component)
-        ).items():
-            if made_by[key] != value:
-                words += ["--set", f"{prefix}{key}={made_by[key]}"]
-    return f"python -m training.train {shlex.join(words)}"
 
 
 def _epochs(count: int) -> str:

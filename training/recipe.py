@@ -1,5 +1,6 @@
 """Recipes: the data that, with the code, makes a checkpoint."""
 
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -21,7 +22,7 @@ __all__ = [
     "read_recipe",
     "recipe_path",
     "shared_components",
-    "variants_of",
+    "train_command",
     "with_defaults",
 ]
 
@@ -208,14 +209,33 @@ def has_variant(name: str, variant: str) -> bool:
     return variant in _read(name)
 
 
-def variants_of(name: str, component: str, recorded: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the variants by which a recorded recipe was read; () if by no combination.
+def train_command(name: str, recorded: Mapping[str, Mapping[str, Any]], images: str = "") -> str:
+    """Return the command that trains an entry by recorded recipes, without paths of any machine.
 
     Arguments:
         name: The entry.
-        component: Its component.
-        recorded: The recipe as a run has recorded it.
+        recorded: For each component that the entry trains, the recipe that its run has recorded.
+        images: Name of the folder of own pictures, if it is those that it was trained on.
     """
+    # What "short" leaves as it is, was made by it as well as by the recipe itself.
+    variants = max((_variants_of(name, c, recipe) for c, recipe in recorded.items()), key=len)
+    words = [
+        name,
+        *(f"--{variant}" for variant in variants),
+        *(["--images", images] * bool(images)),
+    ]
+    for component, values in recorded.items():
+        prefix = "" if component == "model" else f"{component}."
+        made_by = with_defaults(component, values)
+        recipe = read_recipe(name, variants=variants, component=component)
+        for key, value in asdict(recipe).items():
+            if made_by[key] != value:
+                words += ["--set", f"{prefix}{key}={made_by[key]}"]
+    return f"python -m training.train {shlex.join(words)}"
+
+
+def _variants_of(name: str, component: str, recorded: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the variants by which a recorded recipe was read; () if by no combination."""
     recorded = with_defaults(component, recorded)
     for chosen in product((False, True), repeat=len(VARIANTS)):
         variants = tuple(v for v, use in zip(VARIANTS, chosen, strict=True) if use)
