@@ -32,11 +32,14 @@ def run(settings: Settings) -> list[Row]:
     for title, (entry, component) in TRAINED.items():
         trainer = _trainer(entry, component, settings)
         batch = trainer.run.recipe.batch_size
-        works = {"lvmzoo": _step(trainer), LIMIT: _products(_operations(trainer), trainer)}
+        works: dict[str, Work] = {
+            "lvmzoo": trainer.advance,
+            LIMIT: _products(_operations(trainer), trainer),
+        }
         work = f"{title}: training step, batch {batch}, {trainer.precision}"
         rows_ = [Row(work, LIMIT, "limit", "speed")]
         if not settings.smoke:  # compiling takes up to a minute
-            works[COMPILED] = _step(_trainer(entry, component, settings, compile=True))
+            works[COMPILED] = _trainer(entry, component, settings, compile=True).advance
             rows_.append(Row(work, COMPILED, "peer", "speed"))
         found = compare(rows_, works, settings, rounds=5)
         assert found[0].ours
@@ -54,13 +57,6 @@ def _trainer(entry: str, component: str, settings: Settings, *, compile: bool = 
     return make_trainer(
         entry, component, pictures, settings, batch_size=batch, given=given, compile=compile
     )
-
-
-def _step(trainer: Trainer) -> Work:
-    def work() -> None:
-        trainer.advance()
-
-    return work
 
 
 def _operations(trainer: Trainer) -> int:

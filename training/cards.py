@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.data import gaussian_formula
-from training.parts import records_of
+from training.parts import component_of, records_of
 from training.recipe import read_recipe, shared_components, train_command, with_defaults
 
 __all__ = ["CARDS", "read_record", "render", "update_readme", "write_card"]
@@ -259,12 +259,12 @@ def _training(info: ModelInfo, record: dict[str, Any]) -> str:
         for part in own
     ]
     images = info.dataset if info.dataset != model_info(entry).dataset else ""
-    command = train_command(entry, {_component(part): part["recipe"] for part in own}, images)
+    command = train_command(entry, {component_of(part): part["recipe"] for part in own}, images)
     return "\n\n".join(["## Training", *lines, f"```\n{command}\n```", *recipes])
 
 
 def _part(info: ModelInfo, run: dict[str, Any]) -> str:
-    epochs, component, short = run["recipe"]["epochs"], _component(run), ""
+    epochs, component, short = run["recipe"]["epochs"], component_of(run), ""
     if info.name == run["entry"]:
         full = read_recipe(info.name, component=component).epochs
         if epochs < full:
@@ -281,12 +281,8 @@ def _part(info: ModelInfo, run: dict[str, Any]) -> str:
     )
 
 
-def _component(run: dict[str, Any]) -> str:
-    return str(run.get("component", "model"))
-
-
 def _recipe(run: dict[str, Any]) -> dict[str, Any]:
-    return with_defaults(_component(run), run["recipe"])
+    return with_defaults(component_of(run), run["recipe"])
 
 
 def _epochs(count: int) -> str:

@@ -18,7 +18,7 @@ from training.data import load_split, sha256
 from training.evaluate import load_weights
 from training.figures import measure
 from training.fingerprint import code_sha256, first_losses
-from training.parts import records_of
+from training.parts import component_of, records_of
 from training.recipe import has_variant, read_recipe, with_defaults
 from training.trainer import Run
 
@@ -89,7 +89,7 @@ def made_by(name: str, record: dict[str, Any]) -> tuple[str, ...]:
 
     "short", where there is one, until weights by the whole recipe have been bundled.
     """
-    recorded = with_defaults(record["run"].get("component", "model"), record["run"]["recipe"])
+    recorded = with_defaults(component_of(record["run"]), record["run"]["recipe"])
     whole = recorded == asdict(read_recipe(name))
     return ("short",) if has_variant(name, "short") and not whole else ()
 

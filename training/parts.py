@@ -11,7 +11,7 @@ from lvmzoo.checkpoint import CheckpointError, read_component, submodule
 from lvmzoo.files import atomic_folder, write_json
 from lvmzoo.models.base import CONFIG_NAME, ZooModel
 
-__all__ = ["find_shared", "load_parts", "put_together", "records_of", "sha256_of"]
+__all__ = ["component_of", "find_shared", "load_parts", "put_together", "records_of", "sha256_of"]
 
 
 def find_shared(component: str, entry: str, runs: Path) -> Path:
@@ -73,7 +73,12 @@ def put_together(out: Path, files: Mapping[str, Path]) -> None:
 
 def records_of(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the records of all components that a run's record holds, the run's own last."""
-    return {**run.get("parts", {}), run.get("component", "model"): run}
+    return {**run.get("parts", {}), component_of(run): run}
+
+
+def component_of(run: dict[str, Any]) -> str:
+    """Return the component that a recorded run has trained."""
+    return str(run.get("component", "model"))
 
 
 def sha256_of(files: Mapping[str, Path]) -> dict[str, Any]:
