@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from test_train_vqvae import make as make_vqvae
 
 import lvmzoo
 from lvmzoo import CheckpointError
@@ -41,6 +43,16 @@ def images_run(out, name="vae_svhn", **recipe):
     info = replace(info, config={**info.config, "channels": (8, 8, 8)})
     out.mkdir(exist_ok=True)
     return Run(info, Recipe(**values | recipe), data, data, out, "cpu", 1e9)
+
+
+def autoencoder_run(out, **recipe):
+    run, settings = make_vqvae(out)
+    part = train.runs_of(run, settings)[0]
+    part.out.mkdir(exist_ok=True)
+    return replace(part, recipe=replace(part.recipe, **recipe))
+
+
+RUNS = pytest.mark.parametrize("make", [points_run, images_run, autoencoder_run])
 
 
 def final(out):
@@ -124,10 +136,11 @@ def test_only_the_two_latest_checkpoints_are_kept(tmp_path):
     assert len(list(run.out.glob("checkpoint-*"))) == 2
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
-    whole = points_run(tmp_path / "whole")
+@RUNS
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys, make):
+    whole = make(tmp_path / "whole")
     train.fit(whole)
-    run = replace(points_run(tmp_path / "run"), checkpoint_every=0.0)
+    run = replace(make(tmp_path / "run"), checkpoint_every=0.0)
     train.fit(run)
     latest = max(run.out.glob("checkpoint-*"))
     data = bytearray(latest.read_bytes())
@@ -140,8 +153,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
     assert all(torch.equal(tensors[name], again[name]) for name in tensors)
 
 
-def test_when_all_checkpoints_are_damaged_nothing_is_overwritten(tmp_path):
-    run = points_run(tmp_path / "run")
+@RUNS
+def test_when_all_checkpoints_are_damaged_nothing_is_overwritten(tmp_path, make):
+    run = make(tmp_path / "run")
     train.fit(run)
     for path in run.out.glob("checkpoint-*"):
         path.write_bytes(path.read_bytes()[:1000])
@@ -149,23 +163,31 @@ def test_when_all_checkpoints_are_damaged_nothing_is_overwritten(tmp_path):
         train.fit(run)
 
 
-def test_a_changed_recipe_is_not_resumed(tmp_path):
-    train.fit(points_run(tmp_path / "run"))
+@RUNS
+def test_a_changed_recipe_is_not_resumed(tmp_path, make):
+    train.fit(make(tmp_path / "run"))
     with pytest.raises(CheckpointError, match=r"its recipe \(lr\) differs"):
-        train.fit(points_run(tmp_path / "run", lr=0.01))
+        train.fit(make(tmp_path / "run", lr=0.01))
 
 
-def test_a_dead_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    run = replace(points_run(tmp_path / "run", epochs=4), time_limit=0.0)
-    train.fit(run)
-    bad = points_run(tmp_path / "run", epochs=4)
-    bad.train.x[:] = float("nan")
-    object.__setattr__(bad, "identity", run.identity)
-    with pytest.raises(CheckpointError, match="loss became nan"):
-        train.fit(bad)
+@RUNS
+@pytest.mark.parametrize("checkpoint_every", [0.0, math.inf])
+def test_a_dead_run_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path, monkeypatch, make, checkpoint_every
+):
+    run = make(tmp_path / "run", epochs=4)
+    assert not train.fit(replace(run, time_limit=0.0))
+    # The loss of the next step is still finite, the weights that it leaves are not.
+    monkeypatch.setattr(Trainer, "learning_rate", lambda trainer: math.nan)
+    what = "weights became infinite or NaN" if checkpoint_every == 0 else "loss became nan"
+    step = 2 if checkpoint_every == 0 else run.steps_per_epoch
+    with pytest.raises(CheckpointError, match=f"the {what} at or shortly before step {step};"):
+        train.fit(replace(run, checkpoint_every=checkpoint_every))
     saved = state.load_latest(run.out)
     assert saved.facts["step"] == 1
     assert all(torch.isfinite(t).all() for t in saved.tensors.values())
+    monkeypatch.undo()
+    assert train.fit(run)
 
 
 def test_noise_and_order_depend_on_seed_stream_and_index_alone():

@@ -85,7 +85,7 @@ def fit(run: Run) -> bool:
 
 def _log_epoch(trainer: Trainer, log: Any, bar: Any) -> None:
     run = trainer.run
-    trainer.check_loss()
+    trainer.check_finite()
     sums = trainer.accelerator.reduce(trainer.sums, "mean")  # each process has summed its part
     means = {k: v.item() / run.steps_per_epoch for k, v in sums.items()}
     trainer.sums = {}

@@ -232,12 +232,12 @@ class Trainer:
         return {name: value / len(split) for name, value in sums.items()}
 
     def save(self, log_bytes: int) -> None:
-        """Write a checkpoint of this moment, unless the loss has died.
+        """Write a checkpoint of this moment, unless the run has died.
 
         Raises:
-            CheckpointError: It is not finite; the checkpoints before it stay.
+            CheckpointError: As `check_finite`; the checkpoints before it stay.
         """
-        self.check_loss()
+        self.check_finite()
         tensors = {f"model.{k}": v for k, v in self.weights.items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
         tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
@@ -248,16 +248,22 @@ class Trainer:
             facts |= {"best_epoch": self.best_epoch, "best_loss": self.best_loss}
         state.save(self.run.out, self.step, tensors, facts | self.run.identity)
 
-    def check_loss(self) -> None:
-        """Look at the losses since the last epoch; this waits for the device.
+    def check_finite(self) -> None:
+        """Look at the losses since the last epoch and at the weights; this waits for the device.
+
+        A step can end with a finite loss and ruined weights, which only the next loss would show.
 
         Raises:
             CheckpointError: One was not finite.
         """
-        loss = self.sums["loss"].item() if self.sums else 0.0
-        if not math.isfinite(loss):
+        died = ""
+        if not math.isfinite(loss := self.sums["loss"].item() if self.sums else 0.0):
+            died = f"the loss became {loss}"
+        elif not all(value.isfinite().all() for value in self.weights.values()):
+            died = "the weights became infinite or NaN"
+        if died:
             raise CheckpointError(
-                f"the loss became {loss} at or shortly before step {self.step}; the last good "
+                f"{died} at or shortly before step {self.step}; the last good "
                 "checkpoint is kept: lower lr or set grad_clip, with another --out"
             )
 
