@@ -136,7 +136,7 @@ def test_when_the_time_is_up_it_says_how_far_it_is(shop):
     out = shop.runs / POINTS
     splits = train.load_training_data(model_info(POINTS), recipe.read_recipe(POINTS), out, None)
     out.mkdir(parents=True)
-    run = Run(model_info(POINTS), recipe.read_recipe(POINTS), *splits, out, "cpu", time_limit=0.0)
+    run = Run(model_info(POINTS), recipe.read_recipe(POINTS), *splits, out, "cpu", deadline=0.0)
     assert not train.fit(run)
     result = run_command(shop, "vae2d_gaussian2", POINTS, "--time-limit", "0s")
     assert result.exit_code == 0

@@ -68,7 +68,7 @@ def without_times(log):
 def test_a_run_interrupted_after_every_step_ends_bit_identical(tmp_path, make):
     whole = make(tmp_path / "whole")
     assert train.fit(whole)
-    pieces = replace(make(tmp_path / "pieces"), time_limit=0.0)  # one step at a time
+    pieces = replace(make(tmp_path / "pieces"), deadline=0.0)  # one step at a time
     calls = 1
     while not train.fit(pieces):
         calls += 1
@@ -82,8 +82,9 @@ def test_a_run_interrupted_after_every_step_ends_bit_identical(tmp_path, make):
     assert all((whole.out / n).read_bytes() == (pieces.out / n).read_bytes() for n in names)
 
 
-def start(out, *options):
-    command = [sys.executable, "-m", "training.train", "vae2d_gaussian1", "--out", str(out)]
+def start(out, *options, limit=None):
+    command = ["timeout", str(limit)] if limit else []
+    command += [sys.executable, "-m", "training.train", "vae2d_gaussian1", "--out", str(out)]
     settings = ["--set", "epochs=40", "--set", "batch_size=1000", "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*command, *settings, *options], cwd=ROOT, env=environment)
@@ -109,6 +110,14 @@ def test_a_run_killed_and_resumed_ends_bit_identical(tmp_path):
     ).read_bytes()
     log, log_again = final(tmp_path / "whole")[1], final(out)[1]
     assert without_times(log) == without_times(log_again)
+
+
+@pytest.mark.slow
+def test_a_run_ends_well_before_its_time_limit(tmp_path):
+    # `timeout` kills what is not done by then; imports and the last checkpoint count too.
+    process = start(tmp_path / "run", "--set", "epochs=100000", "--time-limit", "20s", limit=20)
+    assert process.wait() == 0
+    assert list((tmp_path / "run").glob("checkpoint-*"))
 
 
 def test_the_result_is_a_model_that_loads(tmp_path):
@@ -176,7 +185,7 @@ def test_a_dead_run_stops_and_keeps_the_last_good_checkpoint(
     tmp_path, monkeypatch, make, checkpoint_every
 ):
     run = make(tmp_path / "run", epochs=4)
-    assert not train.fit(replace(run, time_limit=0.0))
+    assert not train.fit(replace(run, deadline=0.0))
     # The loss of the next step is still finite, the weights that it leaves are not.
     monkeypatch.setattr(Trainer, "learning_rate", lambda trainer: math.nan)
     what = "weights became infinite or NaN" if checkpoint_every == 0 else "loss became nan"
@@ -305,7 +314,7 @@ def test_the_best_epoch_is_exported(tmp_path, monkeypatch):
     assert (best.out / "model.safetensors").read_bytes() == two
     assert train.read_run(best.out)["exported_epoch"] == 2
 
-    pieces = replace(best, out=tmp_path / "pieces", time_limit=0.0)
+    pieces = replace(best, out=tmp_path / "pieces", deadline=0.0)
     pieces.out.mkdir()
     while not train.fit(pieces):
         pass
@@ -313,7 +322,7 @@ def test_the_best_epoch_is_exported(tmp_path, monkeypatch):
 
 
 def test_a_run_from_before_a_key_of_the_recipe_goes_on(tmp_path):
-    run = replace(points_run(tmp_path / "run"), time_limit=0.0)
+    run = replace(points_run(tmp_path / "run"), deadline=0.0)
     train.fit(run)
     facts = dict(state.load_latest(run.out).facts)
     del facts["recipe"]["export"]

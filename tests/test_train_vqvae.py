@@ -72,7 +72,7 @@ def test_interrupted_after_every_step_it_ends_bit_identical(tmp_path):
     train_all(tmp_path / "whole")
     run, settings = make(tmp_path / "pieces")
     calls = 1
-    while not train.fit_entry(replace(run, time_limit=1e-9), settings):
+    while not train.fit_entry(replace(run, deadline=0.0), settings):
         calls += 1
         assert calls < 40
     for component in ("autoencoder", "prior"):

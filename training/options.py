@@ -1,6 +1,8 @@
-"""What the training commands share: where data are, and how they fail."""
+"""What the training commands share: where data are, how long they may take, how they fail."""
 
 import functools
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,11 +11,22 @@ import click
 
 from lvmzoo.checkpoint import CheckpointError
 from lvmzoo.registry import UnknownModelError
+from training import STARTED
 from training.data import DataError
 
-__all__ = ["data_option", "failing_cleanly", "images_option"]
+__all__ = ["data_option", "duration", "failing_cleanly", "images_option", "time_limit_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def duration(text: str) -> float:
+    """Return the seconds in "90s", "9m", "1.5h", a plain number or "inf"."""
+    if text == "inf":
+        return math.inf
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not match:
+        raise click.BadParameter(f"{text!r} is not a duration like 90s, 9m or 1.5h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 data_option = click.option(
@@ -28,6 +41,15 @@ images_option = click.option(
     "--images",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="One's own pictures: DIR/{train,test}/<class>/*.",
+)
+# A command takes it as a moment of `time.monotonic`.
+time_limit_option = click.option(
+    "--time-limit",
+    "deadline",
+    type=duration,
+    default="inf",
+    callback=lambda ctx, param, seconds: STARTED + seconds,
+    help="Stop cleanly before this, e.g. 9m; the same command goes on.",
 )
 
 

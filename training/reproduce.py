@@ -27,7 +27,7 @@ from training.data import DataError, load_split
 from training.evaluate import evaluate
 from training.figures import IMPORTANCE_SAMPLES, standard_error
 from training.fingerprint import code_sha256, first_losses
-from training.options import data_option, failing_cleanly
+from training.options import data_option, failing_cleanly, time_limit_option
 from training.recipe import KINDS, card_notes, has_variant, read_recipe, shared_components
 from training.trainer import Run
 
@@ -60,16 +60,14 @@ class Workshop:
         """The variants of an entry's recipe that are followed; see `read_recipe`."""
         return ("short",) if self.short and has_variant(info.name, "short") else ()
 
-    def left(self) -> float:
-        """Seconds until the deadline.
+    def check_time(self) -> None:
+        """See that there is time left.
 
         Raises:
-            TimeUpError: There are none.
+            TimeUpError: There is none.
         """
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        if time.monotonic() >= self.deadline:
             raise TimeUpError
-        return left
 
 
 def in_order(names: list[str]) -> list[ModelInfo]:
@@ -150,12 +148,12 @@ def compare(run: Path, other_run: Path, other: str, epochs: int) -> dict[str, An
 
 def _trained(info: ModelInfo, shop: Workshop, *, baseline: bool = False) -> Path:
     """Return the folder of a finished run of the entry as recipe, data and code now are."""
-    shop.left()
+    shop.check_time()
     out = shop.runs / (f"{info.name}.baseline" if baseline else info.name)
     variants = (*shop.variants(info), *["baseline"] * baseline)
     recipe = read_recipe(info.name, variants=variants)
     splits = train.load_training_data(info, recipe, shop.data, None)
-    run = Run(info, recipe, *splits, out, shop.device, time_limit=shop.left())
+    run = Run(info, recipe, *splits, out, shop.device, deadline=shop.deadline)
     runs = train.runs_of(run, variants=variants)
     for part in runs:
         _check_code(part)
@@ -188,7 +186,7 @@ def _record_first_losses(out: Path, runs: list[Run]) -> None:
 
 def _evaluated(info: ModelInfo, shop: Workshop, run: Path, split: str) -> None:
     """Measure a run, or bundled weights, on a split, unless these files' figures are there."""
-    shop.left()
+    shop.check_time()
     folder = run / "evaluation"
     components = model_class(info.model_class).COMPONENTS
     own = _begun(run)
@@ -278,7 +276,7 @@ def _verify_all(
 @click.option("--short", is_flag=True, help="By the short recipes that made the bundled weights.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True)
-@click.option("--time-limit", default="inf", help="Stop cleanly before this, e.g. 9m.")
+@time_limit_option
 @data_option
 @failing_cleanly
 def main(
@@ -289,7 +287,7 @@ def main(
     short: bool,
     device: str,
     runs: Path,
-    time_limit: str,
+    deadline: float,
     data: Path,
 ) -> None:
     """Make the entries NAMES again, or check them."""
@@ -297,11 +295,10 @@ def main(
         raise click.UsageError("give entries, or --all")
     if checking and accepting:
         raise click.UsageError("--check and --accept-code exclude each other")
-    if time_limit != "inf" and (checking or accepting):
+    if math.isfinite(deadline) and (checking or accepting):
         raise click.UsageError("--time-limit is for making entries, not for checking them")
     if short and (checking or accepting):
         raise click.UsageError("--short is for making entries; a check finds what made them")
-    deadline = time.monotonic() + train.parse_duration(time_limit)
     infos = in_order(list_models() if everything else list(names))
     if checking or accepting:
         _verify_all(infos, data, accept_code if accepting else check, everything)

@@ -1,7 +1,6 @@
 """Train an entry from its recipe: `python -m training.train NAME`."""
 
 import json
-import math
 import os
 import platform
 import re
@@ -24,18 +23,29 @@ from lvmzoo.registry import DATASETS, ModelInfo, model_info
 from training import parts, state
 from training.data import Split, load_folder, load_split
 from training.fingerprint import code_sha256
-from training.options import data_option, failing_cleanly, images_option
+from training.options import (
+    data_option,
+    duration,
+    failing_cleanly,
+    images_option,
+    time_limit_option,
+)
 from training.recipe import KINDS, Recipe, read_recipe, shared_components
 from training.trainer import Run, Trainer, check_same
 
 __all__ = ["finished", "fit", "fit_entry", "put_together", "runs_of"]
 
 LOG, RECORD = "log.jsonl", "run.json"
+# Seconds before a deadline that are left for the last checkpoint and the end of the process.
+RESERVE = 10.0
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
 
 
 def fit(run: Run) -> bool:
     """Train until the run is complete or its time is up, resuming from what `run.out` holds.
+
+    It takes one step at least, and stops when the next might end less than `RESERVE` before the
+    deadline, were it to take as long as the longest so far, with validation and checkpoint.
 
     Returns:
         Whether the run is complete; then `run.out` holds the weights and a record.
@@ -45,8 +55,9 @@ def fit(run: Run) -> bool:
         state.sweep(run.out)
     saved = state.load_latest(run.out)
     log_bytes = trainer.restore(saved) if saved else 0
-    started = last_saved = time.monotonic()
+    started = last_saved = now = time.monotonic()
     earlier, main = trainer.seconds, trainer.accelerator.is_main_process
+    longest = 0.0
     with (run.out / LOG if main else Path(os.devnull)).open("ab") as log:
         if main:
             log.truncate(log_bytes)
@@ -59,12 +70,13 @@ def fit(run: Run) -> bool:
         while trainer.step < run.total_steps:
             trainer.advance()
             bar.update()
-            now = time.monotonic()
+            turn, now = now, time.monotonic()
+            longest = max(longest, now - turn)
             trainer.seconds = earlier + now - started
             if trainer.step % run.steps_per_epoch == 0:
                 _log_epoch(trainer, log, bar)
             done = trainer.step == run.total_steps
-            late = trainer.any_process(now - started >= run.time_limit)
+            late = trainer.any_process(time.monotonic() + longest + RESERVE >= run.deadline)
             if done or late or now - last_saved >= run.checkpoint_every:
                 if main:
                     trainer.save(log.tell())
@@ -204,14 +216,13 @@ def fit_entry(run: Run, settings: Iterable[str] = (), *, variants: Iterable[str]
     Raises:
         CheckpointError: `run.out` holds a run of another recipe or data.
     """
-    started, trained = time.monotonic(), False
+    trained = False
     runs = runs_of(run, settings, variants=variants)
     for part in runs:
-        left = run.time_limit - (time.monotonic() - started)
         part.out.mkdir(exist_ok=True)
         if finished(part):
             continue
-        if (trained and left <= 0) or not fit(replace(part, time_limit=left)):
+        if (trained and time.monotonic() + RESERVE >= run.deadline) or not fit(part):
             return False
         trained = True
     if runs[-1].out != run.out and PartialState().is_main_process:
@@ -247,16 +258,6 @@ def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:
         raise click.UsageError(f"{out} is not empty: give --resume, --overwrite or another --out")
 
 
-def parse_duration(text: str) -> float:
-    """Return the seconds in "90s", "9m", "1.5h", a plain number or "inf"."""
-    if text == "inf":
-        return math.inf
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if not match:
-        raise click.BadParameter(f"{text!r} is not a duration like 90s, 9m or 1.5h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
 @click.command()
 @click.argument("name")
 @data_option
@@ -268,8 +269,8 @@ def parse_duration(text: str) -> float:
 @click.option("--baseline", is_flag=True, help="The plain recipe that the card compares with.")
 @click.option("--resume", is_flag=True, help="Continue what --out holds, or start.")
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run from --out.")
-@click.option("--time-limit", default="inf", help="Stop cleanly before this, e.g. 9m.")
-@click.option("--checkpoint-every", default="2m", show_default=True)
+@time_limit_option
+@click.option("--checkpoint-every", type=duration, default="2m", show_default=True)
 @click.option("--compile", is_flag=True, help="Compile the model's part of a step.")
 @failing_cleanly
 def main(
@@ -283,8 +284,8 @@ def main(
     baseline: bool,
     resume: bool,
     overwrite: bool,
-    time_limit: str,
-    checkpoint_every: str,
+    deadline: float,
+    checkpoint_every: float,
     compile: bool,
 ) -> None:
     """Train the entry NAME from its recipe."""
@@ -295,8 +296,6 @@ def main(
     variants = [variant for variant, given in chosen.items() if given]
     recipe = read_recipe(name, settings, variants=variants)
     out = out or Path("runs") / (f"{name}.baseline" if baseline else name)
-    limit = parse_duration(time_limit)
-    started = time.monotonic()
     train, validation = load_training_data(info, recipe, data, images)
     if images is not None:
         config = {**info.config, "classes": train.classes, "dataset": images.resolve().name}
@@ -305,9 +304,17 @@ def main(
     if processes.is_main_process:
         prepare_out(out, resume=resume, overwrite=overwrite)
     processes.wait_for_everyone()  # the others find the folder as it is to be
-    limit -= time.monotonic() - started
-    every = parse_duration(checkpoint_every)
-    run = Run(info, recipe, train, validation, out, device, every, limit, compile=compile)
+    run = Run(
+        info,
+        recipe,
+        train,
+        validation,
+        out,
+        device,
+        checkpoint_every=checkpoint_every,
+        deadline=deadline,
+        compile=compile,
+    )
     fit_entry(run, settings, variants=variants)
 
 

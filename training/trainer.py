@@ -38,7 +38,7 @@ class Run:
     out: Path
     device: str = "auto"
     checkpoint_every: float = 120.0
-    time_limit: float = math.inf
+    deadline: float = math.inf  # a moment of `time.monotonic`
     component: str = "model"
     given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
     encode_ahead: bool = True  # a prior's whole training set, which pays from one epoch on
@@ -154,7 +154,7 @@ class Trainer:
         """
         if self.accelerator.num_processes == 1:
             return condition
-        if math.isinf(self.run.time_limit) or self.step % 10:
+        if math.isinf(self.run.deadline) or self.step % 10:
             return False
         flag = torch.tensor(float(condition), device=self.device)
         return bool(self.accelerator.reduce(flag, "sum") > 0)

@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(tmp_path, kind):
             fit(out)
         assert not list(out.rglob(".lvmzoo-*"))
         assert len(list(out.rglob("checkpoint-*"))) == step - 1
-        assert not fit(out, time_limit=1e-9)  # one step, when there is room again
+        assert not fit(out, deadline=0.0)  # one step, when there is room again
     assert fit(out)
     assert results(out) == results(tmp_path / "whole")
 
