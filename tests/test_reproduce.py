@@ -1,6 +1,8 @@
+import hashlib
 import json
 import shutil
 import tomllib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -184,6 +186,66 @@ def test_a_vqvae_is_trained_in_its_components_and_shared(shop, small_vqvae):
     assert reproduce.progress(out) == "autoencoder finished, prior at step 6"
     assert reproduce._trained(small_vqvae("vqvae_svhn"), shop) == out
     assert train.read_run(out)["first_losses"] == record["first_losses"]
+
+
+def test_of_bundled_components_only_what_has_changed_is_trained_again(
+    shop, small_vqvae, monkeypatch
+):
+    info = small_vqvae("vqvae_svhn")
+    out = reproduce._trained(info, shop)
+    record = train.read_run(out)
+    (cards.CARDS / "vqvae_svhn.json").write_text(json.dumps({"run": record}))
+    files = {}
+    for component in ("autoencoder", "prior"):
+        data = (out / f"{component}.safetensors").read_bytes()
+        name, digest = f"vqvae_svhn.{component}.safetensors", hashlib.sha256(data).hexdigest()
+        files[component] = registry.WeightsFile(name, digest, len(data), "float16")
+        (registry.WEIGHTS / name).write_bytes(data)
+    info = replace(info, files=files)
+    shutil.rmtree(shop.runs)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", None)
+        assert train.read_run(reproduce._trained(info, shop)) == record
+    assert (out / "prior.safetensors").read_bytes() == data
+
+    shutil.rmtree(shop.runs)
+    tables = recipe._read
+
+    def changed(name):
+        table = tables(name)
+        table["prior"]["lr"] = 0.01
+        return table
+
+    monkeypatch.setattr(recipe, "_read", changed)
+    again = train.read_run(reproduce._trained(info, shop))
+    assert not (out / "autoencoder/log.jsonl").exists()
+    assert again["parts"] == record["parts"]
+    assert again["given"] == record["given"]
+    assert again["recipe"]["lr"] == 0.01
+    assert (out / "prior.safetensors").read_bytes() != data
+
+
+def test_a_card_that_compares_with_figures_of_yesterday_is_out_of_date(shop):
+    for name in (POINTS, "vae2d_gaussian2"):
+        reproduce.reproduce(model_info(name), shop)
+    path = cards.CARDS / f"{POINTS}.json"
+    record = json.loads(path.read_text())
+    elbo = cards.read_record("vae2d_gaussian2")["test"]["metrics"]["elbo"]
+    for other, found in ((elbo, ""), (elbo - 0.1, "whose elbo was")):
+        term = {"other": other, "difference": 0.1, "standard_error": 0.1}
+        beside = {"entry": "vae2d_gaussian2", "epochs": 2, "terms": {"elbo": term}}
+        path.write_text(json.dumps(record | {"comparison": beside}))
+        cards.write_card(POINTS)
+        assert check.up_to_date(model_info(POINTS), shop.data) == (not found)
+        output = run_command(shop, POINTS, "--check").output
+        assert (found or "agrees with its record") in output
+
+    # Its files stand for the run; what is made anew is figures and card.
+    shutil.rmtree(shop.runs)
+    result = run_command(shop, POINTS)
+    assert result.exit_code == 0, result.output
+    assert not (shop.runs / POINTS / "log.jsonl").exists()
+    assert json.loads(path.read_text()) == record
 
 
 def test_entries_come_after_those_they_need():

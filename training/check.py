@@ -22,7 +22,7 @@ from training.parts import component_of, records_of
 from training.recipe import has_variant, read_recipe, with_defaults
 from training.trainer import Run
 
-__all__ = ["accept_code", "check", "made_by", "up_to_date"]
+__all__ = ["accept_code", "check", "made_by", "made_now", "up_to_date"]
 
 # The same file and data give the same figures up to the order of floating-point sums.
 TOLERANCE = 1e-4
@@ -69,6 +69,8 @@ def accept_code(info: ModelInfo, data: Path) -> list[str]:
 def up_to_date(info: ModelInfo, data: Path, variants: Iterable[str] = ()) -> bool:
     """Whether an entry's files were made by recipe, data and code as these now are.
 
+    And whether its card compares with the figures that the other entry has now.
+
     Arguments:
         info: The entry.
         data: Folder of the data sets.
@@ -79,9 +81,15 @@ def up_to_date(info: ModelInfo, data: Path, variants: Iterable[str] = ()) -> boo
     """
     if not info.pretrained:
         return False
-    recorded = records_of(cards.read_record(info.name)["run"])
-    runs = _runs(info, data, variants)
-    return not any(d for run in runs for d in _identity(run, recorded[run.component]))
+    record = cards.read_record(info.name)
+    recorded = records_of(record["run"])
+    made = all(made_now(run, recorded[run.component]) for run in _runs(info, data, variants))
+    return made and not any(_beside(record))
+
+
+def made_now(run: Run, recorded: dict[str, Any]) -> bool:
+    """Whether a recorded run was by the recipe, data and code of this one."""
+    return not any(_identity(run, recorded))
 
 
 def made_by(name: str, record: dict[str, Any]) -> tuple[str, ...]:
@@ -113,6 +121,7 @@ def _differences(
         yield "the figures were measured on other files than those of the index"
     if (cards.CARDS / f"{info.name}.md").read_text() != cards.render(info, record):
         yield "the card is not what its record gives"
+    yield from _beside(record)
     for run in runs:
         recorded = records_of(record["run"])[run.component]
         yield from _identity(run, recorded)
@@ -135,6 +144,19 @@ def _identity(run: Run, recorded: dict[str, Any]) -> Iterator[str]:
         yield f"the run{of} was on other components than those of the index"
     if recorded.get("code") != code_sha256(run.info.model_class):
         yield f"the code of the model is not the run's{of} (--accept-code records it)"
+
+
+def _beside(record: dict[str, Any]) -> Iterator[str]:
+    beside = record.get("comparison")
+    if beside is None or not registry.model_info(beside["entry"]).pretrained:
+        return
+    now = cards.read_record(beside["entry"])["test"]["metrics"]
+    for name, term in beside["terms"].items():
+        if not math.isclose(term["other"], now[name], rel_tol=TOLERANCE):
+            yield (
+                f"it is compared with a {beside['entry']} whose {name} was {term['other']:.6g}; "
+                f"that is {now[name]:.6g} now"
+            )
 
 
 def _first_steps(run: Run, recorded: dict[str, Any]) -> Iterator[str]:

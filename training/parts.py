@@ -10,8 +10,17 @@ from lvmzoo import registry
 from lvmzoo.checkpoint import CheckpointError, read_component, submodule
 from lvmzoo.files import atomic_folder, write_json
 from lvmzoo.models.base import CONFIG_NAME, ZooModel
+from lvmzoo.registry import ModelInfo
 
-__all__ = ["component_of", "find_shared", "load_parts", "put_together", "records_of", "sha256_of"]
+__all__ = [
+    "component_of",
+    "find_shared",
+    "load_parts",
+    "put_together",
+    "records_of",
+    "sha256_of",
+    "take_bundled",
+]
 
 
 def find_shared(component: str, entry: str, runs: Path) -> Path:
@@ -63,12 +72,27 @@ def put_together(out: Path, files: Mapping[str, Path]) -> None:
         if p.with_name("run.json").exists()
     }
     record = records.pop(list(files)[-1])
-    config = {"model_class": registry.model_info(record["entry"]).model_class} | record["config"]
     with atomic_folder(out) as folder:
         for component, path in files.items():
             (folder / f"{component}.safetensors").write_bytes(path.read_bytes())
-        write_json(folder / CONFIG_NAME, config)
+        _write_config(folder, record)
     write_json(out / "run.json", record | {"parts": records})
+
+
+def take_bundled(info: ModelInfo, component: str, recorded: dict[str, Any], out: Path) -> None:
+    """Make the folder of the finished run that a bundled component came from."""
+    bundled = registry.WEIGHTS / info.files[component].name
+    with atomic_folder(out) as folder:
+        (folder / f"{component}.safetensors").write_bytes(bundled.read_bytes())
+        if component == "model":
+            _write_config(folder, recorded)
+        own = {key: value for key, value in recorded.items() if key != "parts"}
+        write_json(folder / "run.json", own)
+
+
+def _write_config(folder: Path, record: dict[str, Any]) -> None:
+    model_class = registry.model_info(record["entry"]).model_class
+    write_json(folder / CONFIG_NAME, {"model_class": model_class} | record["config"])
 
 
 def records_of(run: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo, model_info
 from training import cards, parts, state, train
 from training.bundle import bundle, read_json
-from training.check import accept_code, check, up_to_date
+from training.check import accept_code, check, made_now, up_to_date
 from training.data import DataError, load_split
 from training.evaluate import evaluate
 from training.figures import IMPORTANCE_SAMPLES, standard_error
@@ -83,7 +83,8 @@ def in_order(names: list[str]) -> list[ModelInfo]:
 def reproduce(info: ModelInfo, shop: Workshop) -> None:
     """Train, evaluate and bundle an entry, with its plain recipe where the card compares.
 
-    An entry that has no run, but files made by recipe, data and code as they are, is left alone.
+    An entry that has no run, but files made by recipe, data and code as they are, is left alone;
+    where that holds for one of its components, that one is not trained again.
 
     Raises:
         TimeUpError: It is not complete; called again, this goes on.
@@ -158,11 +159,24 @@ def _trained(info: ModelInfo, shop: Workshop, *, baseline: bool = False) -> Path
     for part in runs:
         _check_code(part)
     train.prepare_out(out, resume=True, overwrite=False)
+    if not baseline:
+        _take_bundled(info, runs)
     if not train.fit_entry(run, variants=variants):
         raise TimeUpError
     if not baseline:
         _record_first_losses(out, runs)
     return out
+
+
+def _take_bundled(info: ModelInfo, runs: list[Run]) -> None:
+    """Let bundled components that these runs would only make again stand for the first runs."""
+    if not info.pretrained:
+        return
+    recorded = parts.records_of(cards.read_record(info.name)["run"])
+    for run in runs:
+        if _begun(run.out) or not made_now(run, recorded[run.component]):
+            return
+        parts.take_bundled(info, run.component, recorded[run.component], run.out)
 
 
 def _check_code(run: Run) -> None:
