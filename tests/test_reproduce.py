@@ -222,6 +222,9 @@ def test_of_bundled_components_only_what_has_changed_is_trained_again(
     assert again["parts"] == record["parts"]
     assert again["given"] == record["given"]
     assert again["recipe"]["lr"] == 0.01
+    assert check.made_by("vqvae_svhn", {"run": again}) == ()
+    again["parts"]["autoencoder"]["recipe"]["epochs"] = 1  # the prior's is whole
+    assert check.made_by("vqvae_svhn", {"run": again}) == ("short",)
     assert (out / "prior.safetensors").read_bytes() != data
 
 

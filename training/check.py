@@ -18,8 +18,8 @@ from training.data import load_split, sha256
 from training.evaluate import load_weights
 from training.figures import measure
 from training.fingerprint import code_sha256, first_losses
-from training.parts import component_of, records_of
-from training.recipe import has_variant, read_recipe, with_defaults
+from training.parts import records_of
+from training.recipe import has_variant, read_recipe, shared_components, with_defaults
 from training.trainer import Run
 
 __all__ = ["accept_code", "check", "made_by", "made_now", "up_to_date"]
@@ -95,10 +95,13 @@ def made_now(run: Run, recorded: dict[str, Any]) -> bool:
 def made_by(name: str, record: dict[str, Any]) -> tuple[str, ...]:
     """Return the variants of its recipe that bundled weights must have been made by.
 
-    "short", where there is one, until weights by the whole recipe have been bundled.
+    "short", where there is one, until all components by the whole recipe have been bundled.
     """
-    recorded = with_defaults(component_of(record["run"]), record["run"]["recipe"])
-    whole = recorded == asdict(read_recipe(name))
+    whole = all(
+        with_defaults(component, run["recipe"]) == asdict(read_recipe(name, component=component))
+        for component, run in records_of(record["run"]).items()
+        if component not in shared_components(name)
+    )
     return ("short",) if has_variant(name, "short") and not whole else ()
 
 
