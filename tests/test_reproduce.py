@@ -95,9 +95,10 @@ def test_a_short_recipe_is_followed_until_there_is_time_for_the_whole(shop, monk
     assert run_command(shop, POINTS).exit_code == 0
     assert "short of its recipe" not in card.read_text()
     assert run_command(shop, POINTS, "--check").output == f"{POINTS}: agrees with its record\n"
-    result = run_command(shop, POINTS, "--check", "--short")
-    assert result.exit_code == 2
-    assert "a check finds what made them" in result.output
+    for option in (["--short"], ["--compile"], ["--time-limit", "1s"]):
+        result = run_command(shop, POINTS, "--check", *option)
+        assert result.exit_code == 2
+        assert f"{option[0]} is for making entries, not for checking them" in result.output
 
 
 def test_what_does_not_agree_is_found_and_not_accepted(shop, monkeypatch):

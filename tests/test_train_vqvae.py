@@ -68,13 +68,14 @@ def test_an_entry_is_trained_in_two_runs_and_loads(tmp_path):
     assert record["given"] == {"autoencoder": autoencoder.sha256}
 
 
-def test_interrupted_after_every_step_it_ends_bit_identical(tmp_path):
+def test_interrupted_after_every_step_it_ends_bit_identical(tmp_path, capsys):
     train_all(tmp_path / "whole")
     run, settings = make(tmp_path / "pieces")
     calls = 1
     while not train.fit_entry(replace(run, deadline=0.0), settings):
         calls += 1
         assert calls < 40
+    assert "stopped before the prior; go on with --resume\n" in capsys.readouterr().out
     for component in ("autoencoder", "prior"):
         one, other = (
             state.load_latest(tmp_path / name / component).tensors for name in ("whole", "pieces")

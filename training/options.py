@@ -14,7 +14,14 @@ from lvmzoo.registry import UnknownModelError
 from training import STARTED
 from training.data import DataError
 
-__all__ = ["data_option", "duration", "failing_cleanly", "images_option", "time_limit_option"]
+__all__ = [
+    "compile_option",
+    "data_option",
+    "duration",
+    "failing_cleanly",
+    "images_option",
+    "time_limit_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +56,10 @@ time_limit_option = click.option(
     type=duration,
     default="inf",
     callback=lambda ctx, param, seconds: STARTED + seconds,
-    help="Stop cleanly before this, e.g. 9m; the same command goes on.",
+    help="Stop cleanly before this, e.g. 9m, to go on later.",
+)
+compile_option = click.option(
+    "--compile", is_flag=True, help="Compile the model's part of a training step."
 )
 
 

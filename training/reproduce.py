@@ -27,7 +27,7 @@ from training.data import DataError, load_split
 from training.evaluate import evaluate
 from training.figures import IMPORTANCE_SAMPLES, standard_error
 from training.fingerprint import code_sha256, first_losses
-from training.options import data_option, failing_cleanly, time_limit_option
+from training.options import compile_option, data_option, failing_cleanly, time_limit_option
 from training.recipe import KINDS, card_notes, has_variant, read_recipe, shared_components
 from training.trainer import Run
 
@@ -48,6 +48,7 @@ class Workshop:
         device: As for `Run`.
         deadline: In seconds of `time.monotonic`.
         short: Whether the short recipe is followed where there is one.
+        compile: As for `Run`.
     """
 
     data: Path
@@ -55,6 +56,7 @@ class Workshop:
     device: str = "auto"
     deadline: float = math.inf
     short: bool = False
+    compile: bool = False
 
     def variants(self, info: ModelInfo) -> tuple[str, ...]:
         """The variants of an entry's recipe that are followed; see `read_recipe`."""
@@ -154,7 +156,7 @@ def _trained(info: ModelInfo, shop: Workshop, *, baseline: bool = False) -> Path
     variants = (*shop.variants(info), *["baseline"] * baseline)
     recipe = read_recipe(info.name, variants=variants)
     splits = train.load_training_data(info, recipe, shop.data, None)
-    run = Run(info, recipe, *splits, out, shop.device, deadline=shop.deadline)
+    run = Run(info, recipe, *splits, out, shop.device, deadline=shop.deadline, compile=shop.compile)
     runs = train.runs_of(run, variants=variants)
     for part in runs:
         _check_code(part)
@@ -291,6 +293,7 @@ def _verify_all(
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True)
 @time_limit_option
+@compile_option
 @data_option
 @failing_cleanly
 def main(
@@ -302,6 +305,7 @@ def main(
     device: str,
     runs: Path,
     deadline: float,
+    compile: bool,
     data: Path,
 ) -> None:
     """Make the entries NAMES again, or check them."""
@@ -309,15 +313,15 @@ def main(
         raise click.UsageError("give entries, or --all")
     if checking and accepting:
         raise click.UsageError("--check and --accept-code exclude each other")
-    if math.isfinite(deadline) and (checking or accepting):
-        raise click.UsageError("--time-limit is for making entries, not for checking them")
-    if short and (checking or accepting):
-        raise click.UsageError("--short is for making entries; a check finds what made them")
+    making = {"--time-limit": math.isfinite(deadline), "--short": short, "--compile": compile}
+    for option, given in making.items():
+        if given and (checking or accepting):
+            raise click.UsageError(f"{option} is for making entries, not for checking them")
     infos = in_order(list_models() if everything else list(names))
     if checking or accepting:
         _verify_all(infos, data, accept_code if accepting else check, everything)
     else:
-        _reproduce_all(infos, Workshop(data, runs, device, deadline, short))
+        _reproduce_all(infos, Workshop(data, runs, device, deadline, short, compile))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from training import parts, state
 from training.data import Split, load_folder, load_split
 from training.fingerprint import code_sha256
 from training.options import (
+    compile_option,
     data_option,
     duration,
     failing_cleanly,
@@ -222,7 +223,10 @@ def fit_entry(run: Run, settings: Iterable[str] = (), *, variants: Iterable[str]
         part.out.mkdir(exist_ok=True)
         if finished(part):
             continue
-        if (trained and time.monotonic() + RESERVE >= run.deadline) or not fit(part):
+        if trained and time.monotonic() + RESERVE >= run.deadline:
+            PartialState().print(f"stopped before the {part.component}; go on with --resume")
+            return False
+        if not fit(part):
             return False
         trained = True
     if runs[-1].out != run.out and PartialState().is_main_process:
@@ -271,7 +275,7 @@ def prepare_out(out: Path, *, resume: bool, overwrite: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run from --out.")
 @time_limit_option
 @click.option("--checkpoint-every", type=duration, default="2m", show_default=True)
-@click.option("--compile", is_flag=True, help="Compile the model's part of a step.")
+@compile_option
 @failing_cleanly
 def main(
     name: str,
