@@ -3,6 +3,7 @@ import pytest
 from lvmzoo import CheckpointError, list_models
 from lvmzoo.models import model_class
 from lvmzoo.registry import model_info
+from training import recipe as recipes
 from training.recipe import (
     card_notes,
     has_variant,
@@ -32,10 +33,22 @@ def test_every_entry_has_a_valid_recipe(name):
             assert short.epochs < read_recipe(name, component=component).epochs
 
 
-def test_the_plain_recipe_of_a_short_run_is_as_short():
+@pytest.fixture
+def with_short(monkeypatch):
+    """Give recipes a table [short], whether or not they have one."""
+    read = recipes._read
+
+    def give(table):
+        monkeypatch.setattr(recipes, "_read", lambda name: read(name) | {"short": table})
+
+    return give
+
+
+def test_the_plain_recipe_of_a_short_run_is_as_short(with_short):
+    with_short({"epochs": 3})
     variants = ("short", "baseline")
     both = read_recipe("vae_mnist", variants=variants)
-    assert both.epochs == read_recipe("vae_mnist", variants=["short"]).epochs
+    assert both.epochs == 3
     assert both.schedule == read_recipe("vae_mnist", variants=["baseline"]).schedule
     command = train_command("vae_mnist", {"model": vars(both)})
     assert command == "python -m training.train vae_mnist --short --baseline"
@@ -56,7 +69,8 @@ def test_the_command_trains_by_the_recorded_recipe():
     assert read_recipe("vae_svhn", words[1::2]) == recipe
 
 
-def test_the_command_for_two_components_has_the_changes_of_both():
+def test_the_command_for_two_components_has_the_changes_of_both(with_short):
+    with_short({"autoencoder": {"epochs": 3}, "prior": {"epochs": 3}})
     name = "vqvae_svhn"
     recorded = {
         component: vars(read_recipe(name, settings, variants=["short"], component=component))
