@@ -214,12 +214,14 @@ def _baseline(record: dict[str, Any]) -> str:
         return ""
     ours = record["validation"]["metrics"]
     plain = record["baseline"]["validation"]["metrics"]
+    run = record["baseline"]["run"]
+    best = f", its epoch {run['exported_epoch']} as the best" if "exported_epoch" in run else ""
     rows = "\n".join(
         f"| {METRICS[key][0]} | {value:.4f} | {plain[key]:.4f} |" for key, value in _ordered(ours)
     )
     return (
         "Beside the plain recipe (Adam, constant learning rate 1e-3, no average of weights, no "
-        f"augmentation) of the same {record['baseline']['run']['recipe']['epochs']} epochs, on "
+        f"augmentation) of the same {run['recipe']['epochs']} epochs{best}, on "
         "the validation split, where all choices were made:\n\n"
         f"| figure | this recipe | plain recipe |\n| --- | ---: | ---: |\n{rows}"
     )
