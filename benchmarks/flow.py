@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks._harness import Row, Settings, compare, installed
-from lvmzoo.hub import create_model
+from lvmzoo.loading import create_model
 from lvmzoo.models.vlae import VLAE
 
 DIM, HIDDEN = 16, (512, 512)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._harness import Row, Settings, Work, compare, installed
-from lvmzoo.hub import create_model
+from lvmzoo.loading import create_model
 from lvmzoo.models.vae import VAE
 from lvmzoo.models.vqvae import VQVAE
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks._harness import Row, Settings, Work, compare, installed
 from lvmzoo import registry
-from lvmzoo.hub import create_model, from_pretrained
+from lvmzoo.loading import create_model, from_pretrained
 from lvmzoo.models.base import ZooModel
 
 TIMM, DIFFUSERS = "timm create_model", "diffusers from_pretrained"

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from benchmarks._harness import Row, Settings, Work, compare, installed
-from lvmzoo.hub import create_model
+from lvmzoo.loading import create_model
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.priors.base import CodePrior
 from lvmzoo.priors.sampling import draw_codes, draw_noise

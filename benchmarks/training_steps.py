@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks._harness import Row, Settings, Work, compare, compare_memory, installed
-from lvmzoo.hub import create_model
+from lvmzoo.loading import create_model
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import model_info
 

@@ -5,57 +5,27 @@
     >>> model.sample(64).shape
     torch.Size([64, 3, 32, 32])
 
-The names below are loaded when they are first used: listing the zoo needs no torch, and
-`import lvmzoo` adds little to `import torch`.
+The public names stand in one table, `__init__.pyi`, which type checkers read too. Each is imported
+when it is first used: listing the zoo needs no torch, and `import lvmzoo` adds little to
+`import torch`.
 """
 
+import ast
+import pkgutil
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lvmzoo._version import __version__
 
-if TYPE_CHECKING:
-    from lvmzoo.checkpoint import CheckpointError
-    from lvmzoo.hub import create_model, from_pretrained
-    from lvmzoo.images import ImageNote, load_images, save_images
-    from lvmzoo.models.vae import VAE
-    from lvmzoo.models.vae2d import VAE2D
-    from lvmzoo.models.vlae import VLAE
-    from lvmzoo.models.vqvae import VQVAE
-    from lvmzoo.registry import ModelInfo, list_models, model_info
+def _read_table() -> dict[str, str]:
+    table = pkgutil.get_data(__name__, "__init__.pyi")  # which finds it in a zip file, too
+    if table is None:
+        raise ImportError("this copy of lvmzoo was packed without its data: __init__.pyi is absent")
+    imports = (node for node in ast.parse(table).body if isinstance(node, ast.ImportFrom))
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
 
-_HOME = {
-    "CheckpointError": "lvmzoo.checkpoint",
-    "ImageNote": "lvmzoo.images",
-    "ModelInfo": "lvmzoo.registry",
-    "VAE": "lvmzoo.models.vae",
-    "VAE2D": "lvmzoo.models.vae2d",
-    "VLAE": "lvmzoo.models.vlae",
-    "VQVAE": "lvmzoo.models.vqvae",
-    "create_model": "lvmzoo.hub",
-    "from_pretrained": "lvmzoo.hub",
-    "list_models": "lvmzoo.registry",
-    "load_images": "lvmzoo.images",
-    "model_info": "lvmzoo.registry",
-    "save_images": "lvmzoo.images",
-}
 
-__all__ = [
-    "VAE",
-    "VAE2D",
-    "VLAE",
-    "VQVAE",
-    "CheckpointError",
-    "ImageNote",
-    "ModelInfo",
-    "__version__",
-    "create_model",
-    "from_pretrained",
-    "list_models",
-    "load_images",
-    "model_info",
-    "save_images",
-]
+_HOME = _read_table()
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
@@ -67,4 +37,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

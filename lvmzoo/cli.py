@@ -135,7 +135,7 @@ def sample(
 ) -> None:
     """Draw new images (or points) from the model NAME."""
     model = job.load(points=True)
-    if hasattr(model.config, "image_shape"):
+    if model.image_shape is not None:
         _check_grid(count)
     if label is not None:
         options["labels"] = _label(label, model)
@@ -223,7 +223,8 @@ def score(job: Job, images: tuple[Path, ...], as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     generator = torch.Generator().manual_seed(0)
     for x in job.batches(files, model):
-        columns = {key: value.tolist() for key, value in _scores(model, x, generator).items()}
+        terms = model.score(x, generator=generator)
+        columns = {key: value.tolist() for key, value in terms.items()}
         for i in range(len(x)):
             path = str(files[len(rows)])
             rows.append({"file": path, **{key: value[i] for key, value in columns.items()}})
@@ -300,7 +301,7 @@ def _facts(name: str) -> dict[str, Any]:
         entry = model_info(name)
         facts = dataclasses.asdict(entry) | {"pretrained": entry.pretrained}
     except UnknownModelError:
-        from lvmzoo.hub import from_pretrained
+        from lvmzoo.loading import from_pretrained
 
         model = from_pretrained(name)
         assert model.origin is not None
@@ -321,17 +322,6 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return "-" if value in (None, "") else str(value)
-
-
-def _scores(model: "ZooModel", x: "Tensor", generator: Any) -> "dict[str, Tensor]":
-    from lvmzoo.models.variational import VariationalModel
-    from lvmzoo.models.vqvae import VQVAE
-
-    if isinstance(model, VQVAE):
-        return {"code_log_prob": model.code_log_prob(model.encode(x))}
-    assert isinstance(model, VariationalModel)
-    terms = model.elbo(x, generator=generator)._asdict()
-    return terms | {"log_likelihood": model.log_likelihood(x, generator=generator)}
 
 
 def _label(text: str, model: "ZooModel") -> int:

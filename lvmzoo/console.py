@@ -60,7 +60,7 @@ class Job:
         """Load the model; one of points is refused unless the command can use it."""
         import torch
 
-        from lvmzoo.hub import from_pretrained
+        from lvmzoo.loading import from_pretrained
 
         device = self.device
         if device == "auto":
@@ -71,7 +71,7 @@ class Job:
             reason = str(error).splitlines()[0]
             raise click.UsageError(f"--device {device} cannot be used: {reason}") from None
         model = from_pretrained(self.name).requires_grad_(False).to(where)
-        if not points and not hasattr(model.config, "image_shape"):
+        if not points and model.image_shape is None:
             raise click.UsageError(f"{self.name} is a model of points: it takes no images")
         return model
 

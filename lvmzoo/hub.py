@@ -1,222 +1,15 @@
-"""Where files lie and which hash they must have: an entry, a folder or a repository id -> a model.
+"""What a Hub's failure means, in one line for whoever asked it for something."""
 
-Sources of an entry, in this order: bundled with the package, the Hub's local cache, the Hub. The
-first that has the file is used; if that file fails its check, no other source is tried.
-"""
+from huggingface_hub import constants, errors
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
-from pathlib import Path
-from typing import Any
-
-from lvmzoo import checkpoint, registry
-from lvmzoo.checkpoint import CheckpointError, Component
-from lvmzoo.models import CLASSES, model_class
-from lvmzoo.models.base import CONFIG_NAME, Origin, ZooModel
-from lvmzoo.registry import ModelInfo, UnknownModelError, model_info
-
-__all__ = ["create_model", "explain", "from_file", "from_pretrained", "locate"]
+__all__ = ["why_not_read", "why_not_written"]
 
 
-def create_model(name: str, pretrained: bool = False) -> ZooModel:
-    """Make the model of an entry.
-
-    Arguments:
-        name: The entry, e.g. "vae_cifar10".
-        pretrained: Load its weights; else they are fresh, drawn from torch's global generator.
-
-    Raises:
-        UnknownModelError: No such entry; the message has the nearest names.
-        CheckpointError: The weights do not exist yet, or fail their check.
-
-    Example:
-        >>> create_model("vae_mnist").sample(2).shape
-        torch.Size([2, 1, 32, 32])
-    """
-    info = model_info(name)
-    if pretrained:
-        return _load_entry(info, {})
-    cls = model_class(info.model_class)
-    return cls(cls.Config(**info.config))
-
-
-def from_pretrained(
-    name: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    force_download: bool = False,
-) -> ZooModel:
-    """Load a model with its weights, in eval mode and float32; its class is found by itself.
-
-    A file with a known hash (an entry's) is refused if one bit differs. A folder's or a
-    repository's own files have no such hash: all of their structure is checked, and that every
-    weight is finite, but a changed digit in a weight cannot be seen.
-
-    Arguments:
-        name: An entry; else an existing folder ("./x" forces one); else a Hub repository id.
-        revision: Branch, tag or commit of a Hub repository.
-        token: For the Hub, as in huggingface_hub; so are the next.
-        cache_dir: Where downloads are kept.
-        local_files_only: Use what is there already.
-        force_download: Download again what is there already.
-
-    Raises:
-        UnknownModelError: It is no entry and no folder, and cannot be a repository id.
-        CheckpointError: The weights are absent, damaged or of another model.
-        ValueError: A revision of what has none.
-
-    Example:
-        >>> from_pretrained("vae_cifar10").sample(2).shape
-        torch.Size([2, 3, 32, 32])
-    """
-    where = locate(name)
-    if revision is not None and not isinstance(where, str):
-        kind = (
-            "an entry, whose files are fixed by their hash"
-            if isinstance(where, ModelInfo)
-            else "a folder"
-        )
-        raise ValueError(f"{name} is {kind}: it has no revisions; leave revision out")
-    options = {
-        "token": token,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-        "force_download": force_download,
-    }
-    if isinstance(where, ModelInfo):
-        return _load_entry(where, options)
-    if isinstance(where, Path):
-        return _load_parts(str(where), lambda filename: where / filename, lambda *_: nullcontext())
-    find = partial(_download, where, revision=revision, options=options)
-    return _load_parts(where, find, _forgetting)
-
-
-def from_file(path: Path) -> ZooModel:
-    """Load a model of one component from its safetensors file, which carries its config.
-
-    Raises:
-        CheckpointError: The file is absent, damaged or not of such a model.
-    """
-    component = checkpoint.read_component(path)
-    kind, config = component.metadata.get("model_class"), component.metadata.get("config")
-    if kind not in CLASSES or not isinstance(config, dict):
-        raise CheckpointError(f"{path} does not carry the class and config of a model of this zoo")
-    if model_class(kind).COMPONENTS != ("model",):
-        raise CheckpointError(f"{path} is one part of a {kind}; give the folder that has them all")
-    return _assemble(str(path), kind, config, {"model": component})
-
-
-def locate(name: str | Path) -> ModelInfo | Path | str:
-    """Say what a name stands for: an entry, a folder, or a Hub repository id.
-
-    Raises:
-        UnknownModelError: None of the three.
-    """
-    if not isinstance(name, (str, Path)) or not str(name):
-        raise UnknownModelError(f"a model's name must be text, not {name!r:.60}")
-    text = str(name)
-    forced = isinstance(name, Path) or text.startswith((".", "/", "~"))
-    if not forced:
-        try:
-            return model_info(text)
-        except UnknownModelError:
-            if not Path(text).is_dir() and text.count("/") != 1:
-                raise
-    folder = Path(text).expanduser()
-    if folder.is_dir():
-        return folder
-    if forced:
-        raise UnknownModelError(f"there is no folder {text}")
-    return text
-
-
-def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
-    if not info.files:
-        raise CheckpointError(
-            f"{info.name} has no weights yet; `lvmzoo list --pretrained` shows the entries that do"
-        )
-    components = {}
-    for component, file in info.files.items():
-        read = partial(checkpoint.read_component, sha256=file.sha256, size=file.size)
-        path = registry.WEIGHTS / file.name
-        if path.exists() or not (info.repository and info.revision):
-            components[component] = read(path)
-            continue
-        path = _download(info.repository, f"{component}.safetensors", info.revision, options)
-        with _forgetting(path):
-            components[component] = read(path)
-    return _assemble(info.name, info.model_class, dict(info.config), components)
-
-
-def _load_parts(
-    name: str,
-    find: Callable[[str], Path],
-    guard: Callable[..., AbstractContextManager[None]],
-) -> ZooModel:
-    """Load what a folder or repository holds.
-
-    Arguments:
-        name: The folder or repository, for messages.
-        find: Says where a file of it lies.
-        guard: Called with the files that are read and checked under it.
-    """
-    path = find(CONFIG_NAME)
-    with guard(path):
-        config = checkpoint.read_config(path)
-    kind = config.pop("model_class", None)
-    if not isinstance(kind, str) or kind not in CLASSES:
-        raise CheckpointError(
-            f"{path} does not name a model_class of this zoo but the class {kind!r:.60}; "
-            f"known are {', '.join(CLASSES)}"
-        )
-    parts = {part: find(f"{part}.safetensors") for part in model_class(kind).COMPONENTS}
-    with guard(path, *parts.values()):
-        components = {part: checkpoint.read_component(file) for part, file in parts.items()}
-        return _assemble(name, kind, config, components)
-
-
-def _assemble(
-    name: str, kind: str, values: dict[str, Any], components: Mapping[str, Component]
-) -> ZooModel:
-    cls = model_class(kind)
-    config = checkpoint.build_config(cls.Config, values, f"config of {name}")
-    with checkpoint.Skeleton():
-        model = cls(config)
-    for component, part in components.items():
-        expected = model.component_metadata(component, components)
-        differs = {k for k in expected | part.metadata if part.metadata.get(k) != expected.get(k)}
-        if differs:
-            what = "model or config" if differs & {"model_class", "config"} else min(differs)
-            raise CheckpointError(f"{part.path} was saved for another {what} than that of {name}")
-    checkpoint.fill(model, components)
-    model.origin = Origin(name, {key: part.sha256 for key, part in components.items()})
-    return model
-
-
-@contextmanager
-def _forgetting(*paths: Path) -> Iterator[None]:
-    """Take files that fail their check out of the Hub cache, so that they are downloaded again."""
-    try:
-        yield
-    except CheckpointError:
-        for path in paths:
-            with suppress(OSError):
-                path.resolve().unlink()  # the blob that a link in the snapshot points to
-                path.unlink(missing_ok=True)
-        raise
-
-
-def explain(error: BaseException) -> str:
+def why_not_read(error: BaseException) -> str:
     """Say in one line why a Hub did not give what it was asked for."""
-    from huggingface_hub import constants, errors
-
     if isinstance(error, ValueError) and error.__cause__ is not None:
-        return explain(error.__cause__)  # "Force download failed due to the above error"
-    status = getattr(getattr(error, "response", None), "status_code", None)
+        return why_not_read(error.__cause__)  # "Force download failed due to the above error"
+    status = _status(error)
     if isinstance(error, errors.RevisionNotFoundError):
         return "the repository has no such revision"
     if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
@@ -227,26 +20,36 @@ def explain(error: BaseException) -> str:
     if isinstance(error, errors.LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE or error.__cause__ is None:
             return "the local Hub cache does not hold it, and the Hub may not be asked (offline)"
-        cause = (str(error.__cause__).strip() or type(error.__cause__).__name__).splitlines()[0]
-        return f"the local Hub cache does not hold it, and the Hub cannot be reached ({cause})"
+        return (
+            "the local Hub cache does not hold it, and the Hub cannot be reached "
+            f"({_first_line(error.__cause__)})"
+        )
     if isinstance(error, errors.EntryNotFoundError):
         return "the repository has no such file"
+    return _first_line(error)
+
+
+def why_not_written(error: BaseException) -> str:
+    """Say in one line why a Hub did not take what it was given."""
+    while not isinstance(error, OSError) and error.__cause__ is not None:
+        error = error.__cause__  # "Error while uploading x", caused by what went wrong
+    status = _status(error)
+    reasons = {
+        401: "the Hub does not know the token (401); make a new one and set HF_TOKEN",
+        403: "the token may not write there (403)",
+        409: "the repository was changed meanwhile (409); publish again",
+    }
+    if status in reasons:
+        return reasons[status]
+    if status is not None or isinstance(error, ValueError):
+        return f"the Hub refuses or fails ({_first_line(error)})"
+    return f"the Hub cannot be reached, or broke off ({_first_line(error)})"
+
+
+def _status(error: BaseException) -> int | None:
+    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
+    return status
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _download(
-    repo_id: str, filename: str, revision: str | None, options: Mapping[str, Any]
-) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(hf_hub_download(repo_id, filename, revision=revision, **options))
-    except HFValidationError as error:
-        raise UnknownModelError(
-            f"{repo_id!r} is no entry, no folder and no repository id ({error})"
-        ) from None
-    except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
-        raise CheckpointError(
-            f"cannot get {filename} of {repo_id}, which is no folder here: {explain(error)}"
-        ) from None

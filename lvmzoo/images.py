@@ -181,7 +181,7 @@ def _geometry(model: "str | ZooModel") -> tuple[tuple[int, ...], int | None]:
         info: Any = model_info(model)
         shape, name = info.image_shape, info.name
     else:
-        shape, name = getattr(model.config, "image_shape", None), type(model).__name__
+        shape, name = model.image_shape, type(model).__name__
         info = model.config
     if shape is None:
         raise ValueError(f"{name} is a model of points: it takes no images")

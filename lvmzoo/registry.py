@@ -1,7 +1,7 @@
 """Which entries exist, and every fact about them. Imports no torch.
 
-What is chosen by hand stands here: data sets and entries. What is measured or computed (files,
-hashes, figures) stands in `weights/index.json`, which `training.bundle` writes.
+What is chosen by hand stands here: data sets and families of entries. What is measured or computed
+(files, hashes, metrics) stands in `weights/index.json`, which `training.release` writes.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +22,9 @@ __all__ = [
     "UnknownModelError",
     "WeightsFile",
     "list_models",
+    "model_classes",
     "model_info",
+    "read_index",
 ]
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -214,7 +216,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
         ['vae2d_gaussian1', 'vae2d_gaussian2']
     """
     names = sorted(name for name in _ENTRIES if fnmatchcase(name, pattern))
-    return [name for name in names if not pretrained or name in _index()]
+    return [name for name in names if not pretrained or name in read_index()]
 
 
 def model_info(name: str) -> ModelInfo:
@@ -235,7 +237,7 @@ def model_info(name: str) -> ModelInfo:
     if images:
         config |= {"in_channels": data.shape[0], "classes": data.classes}
     config |= family.config
-    facts = dict(_index().get(name, {}))
+    facts = dict(read_index().get(name, {}))
     facts["files"] = {k: WeightsFile(**v) for k, v in facts.get("files", {}).items()}
     return ModelInfo(
         name=name,
@@ -257,10 +259,21 @@ def _nearest(name: str) -> str:
     return f"did you mean {' or '.join(close)}?" if close else "`lvmzoo list` shows all entries"
 
 
-@cache
-def _index() -> dict[str, dict[str, Any]]:
+def model_classes() -> list[str]:
+    """Return the names of the model classes that entries are of, in the order of the families."""
+    return list(dict.fromkeys(family.model_class for family in _FAMILIES.values()))
+
+
+def read_index() -> dict[str, dict[str, Any]]:
+    """Return what is generated of each entry: files, metrics, parameters, repository."""
     path = WEIGHTS / "index.json"
-    if not path.exists():  # a checkout in which nothing has been trained yet
+    try:
+        return _parse_index(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:  # a checkout in which nothing has been trained yet
         return {}
-    index: dict[str, dict[str, Any]] = json.loads(path.read_text())
+
+
+@lru_cache(maxsize=1)
+def _parse_index(path: Path, changed: int) -> dict[str, dict[str, Any]]:
+    index: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return index

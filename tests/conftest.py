@@ -11,40 +11,15 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from fake_hub import FakeHub
 from PIL import Image
+from support.factories import ENTRIES, make_data, make_tiny
+from support.fake_hub import FakeHub
 
-from lvmzoo import VAE, VAE2D, VLAE, create_model, registry
+from lvmzoo import create_model, registry
 from lvmzoo.models.base import ZooModel
 
 # For models this small, threads cost more than they give; on a busy machine, many times more.
 torch.set_num_threads(1)
-
-DIGITS = tuple("0123456789")
-ENTRIES = ("vae2d_gaussian1", "vae_mnist")
-
-
-def make_tiny(kind: str) -> ZooModel:
-    """Return a fresh small model whose every parameter matters (no zeros, no symmetry)."""
-    images = {"in_channels": 1, "latent_dim": 4, "channels": (4, 4, 8)}
-    images |= {"dataset": "mnist", "classes": DIGITS}
-    torch.manual_seed(0)
-    model = {
-        "VAE2D": lambda: VAE2D(VAE2D.Config(hidden=16, dataset="gaussian1")),
-        "VAE": lambda: VAE(VAE.Config(**images)),
-        "VLAE": lambda: VLAE(VLAE.Config(**images, hidden=(12, 12))),
-    }[kind]()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model.eval()
-
-
-def make_data(model: ZooModel, n: int = 6) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    if isinstance(model, VAE2D):
-        return 2 * torch.randn(n, 2, generator=generator)
-    return torch.rand(n, *model.config.image_shape, generator=generator)
 
 
 @pytest.fixture(params=["VAE2D", "VAE", "VLAE"])
@@ -109,16 +84,13 @@ class Zoo:
         index = json.loads(path.read_text())
         index[name] |= facts
         path.write_text(json.dumps(index))
-        registry._index.cache_clear()
 
 
 @pytest.fixture
 def zoo(_weights, tmp_path, monkeypatch):
     root = Path(shutil.copytree(_weights, tmp_path / "zoo_weights"))
     monkeypatch.setattr(registry, "WEIGHTS", root)
-    registry._index.cache_clear()
-    yield Zoo(root)
-    registry._index.cache_clear()
+    return Zoo(root)
 
 
 @pytest.fixture

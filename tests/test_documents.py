@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import call
 from PIL import Image
+from support import ROOT
+from support.command import call
 
 from lvmzoo import list_models, model_info
 
-ROOT = Path(__file__).parents[1]
 # One entry of each kind of card.
 ENTRIES = {}
 for name in list_models(pretrained=True):

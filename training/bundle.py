@@ -110,7 +110,6 @@ def read_index() -> dict[str, Any]:
 def write_index(index: dict[str, Any]) -> None:
     """Write the registry's index, and let the registry read it again."""
     write_json(registry.WEIGHTS / "index.json", index)
-    registry._index.cache_clear()
 
 
 def read_json(path: Path) -> dict[str, Any]:

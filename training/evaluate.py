@@ -12,10 +12,10 @@ from typing import Any
 import click
 import torch
 
-from lvmzoo import hub
+from lvmzoo import loading
 from lvmzoo.checkpoint import serialize
 from lvmzoo.files import atomic_file, write_json
-from lvmzoo.models import model_class
+from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import DATASETS, ModelInfo, model_info
@@ -36,9 +36,11 @@ def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
         CheckpointError: They are absent, damaged or of another class.
     """
     if weights is None:
-        model = hub.from_pretrained(info.name)
+        model = loading.from_pretrained(info.name)
     else:
-        model = hub.from_file(weights) if weights.is_file() else hub.from_pretrained(weights)
+        model = (
+            loading.from_file(weights) if weights.is_file() else loading.from_pretrained(weights)
+        )
     if type(model).__name__ != info.model_class:
         raise ValueError(f"{weights} holds a {type(model).__name__}, not a {info.model_class}")
     faster: ZooModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

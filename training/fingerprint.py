@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate.state import AcceleratorState
 
 import lvmzoo
-from lvmzoo.models import CLASSES
+from lvmzoo.loading import model_class as model_class_of
 from training.trainer import Run, Trainer
 
 __all__ = ["FIRST_STEPS", "code_sha256", "first_losses"]
@@ -24,7 +24,7 @@ def code_sha256(model_class: str) -> str:
 
     Comments, formatting and docstrings do not count.
     """
-    todo, trees = [CLASSES[model_class]], {}
+    todo, trees = [model_class_of(model_class).__module__], {}
     while todo:
         module = todo.pop()
         if module not in trees:

@@ -154,8 +154,7 @@ class PriorObjective(Objective):
     def _encode(self, model: VQVAE, x: Tensor) -> Tensor:
         # In float32, whatever the recipe's precision: these must be the codes that users see.
         with torch.autocast(x.device.type, enabled=False):
-            features = model.autoencoder.features(x)
-            return model.autoencoder.quantizer.nearest(features.permute(0, 2, 3, 1))
+            return model.autoencoder.encode(x)
 
 
 OBJECTIVES: dict[str, type[Objective]] = {

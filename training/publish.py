@@ -22,7 +22,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 from tqdm import tqdm
 
-from lvmzoo import hub, list_models, registry
+from lvmzoo import hub, list_models, loading, registry
 from lvmzoo.checkpoint import CheckpointError, read_component
 from lvmzoo.files import atomic_folder, write_json
 from lvmzoo.models.base import ZooModel
@@ -47,7 +47,7 @@ def build_entry(info: ModelInfo, folder: Path) -> None:
         raise CheckpointError(f"{info.name} has no weights yet")
     if not (cards.CARDS / f"{info.name}.json").exists():
         raise ValueError(f"{info.name} has no measured figures")
-    model = hub.from_pretrained(info.name)  # checks every hash, shape and value
+    model = loading.from_pretrained(info.name)  # checks every hash, shape and value
     record = cards.read_record(info.name)
     sources = {name: registry.WEIGHTS / file.name for name, file in info.files.items()}
     _fill(folder, model, info, record, sources, cards.CARDS)
@@ -73,7 +73,7 @@ def build_run(name: str, run: Path, folder: Path) -> None:
             f"{run} has no measured figures: run `python -m training.evaluate {facts['entry']} "
             f"--weights {run}` first, with the --data or --images of the run"
         )
-    model = hub.from_pretrained(run)
+    model = loading.from_pretrained(run)
     record = {"run": facts, "test": read_json(figures)}
     assert model.origin is not None
     if record["test"]["weights"] != model.origin.sha256:
@@ -143,7 +143,7 @@ def upload(folder: Path, repo_id: str, *, private: bool, revision: str | None) -
             commit = api.create_commit(repo_id, files, commit_message=_MESSAGE, revision=revision)
             return str(commit.oid)
     except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
-        reason = _reason(error).replace(token, "…")
+        reason = hub.why_not_written(error).replace(token, "…")
         raise ValueError(f"cannot publish to {repo_id}: {reason}") from None
     raise ValueError(f"{repo_id} exists and is public: make it private on the Hub first")
 
@@ -153,24 +153,6 @@ def _token() -> str:
     if token is None:
         raise ValueError("no Hub token: set HF_TOKEN or run `hf auth login`")
     return token
-
-
-def _reason(error: BaseException) -> str:
-    """Say in one line why the Hub did not take what it was given."""
-    while not isinstance(error, OSError) and error.__cause__ is not None:
-        error = error.__cause__  # "Error while uploading x", caused by what went wrong
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    reasons = {
-        401: "the Hub does not know the token (401); make a new one and set HF_TOKEN",
-        403: "the token may not write there (403)",
-        409: "the repository was changed meanwhile (409); publish again",
-    }
-    if status in reasons:
-        return reasons[status]
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if status is not None or isinstance(error, ValueError):
-        return f"the Hub refuses or fails ({reason})"
-    return f"the Hub cannot be reached, or broke off ({reason})"
 
 
 def commit_to_git(folder: Path, root: Path, repo_id: str) -> str:
@@ -229,7 +211,7 @@ def pin(info: ModelInfo, repo_id: str, revision: str | None) -> str:
             for component in info.files
         }
     except Exception as error:
-        raise ValueError(f"cannot look at {repo_id}: {hub.explain(error)}") from None
+        raise ValueError(f"cannot look at {repo_id}: {hub.why_not_read(error)}") from None
     for component, file in info.files.items():
         read_component(Path(paths[component]), sha256=file.sha256, size=file.size)
     index = read_index()

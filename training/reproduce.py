@@ -17,7 +17,7 @@ import click
 from lvmzoo import list_models
 from lvmzoo.checkpoint import CheckpointError, read_component
 from lvmzoo.files import write_json
-from lvmzoo.models import model_class
+from lvmzoo.loading import model_class
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo, model_info
 from training import cards, parts, state, train

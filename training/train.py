@@ -18,7 +18,7 @@ from tqdm import tqdm
 import lvmzoo
 from lvmzoo.checkpoint import config_dict
 from lvmzoo.files import atomic_file, write_json
-from lvmzoo.models import model_class
+from lvmzoo.loading import model_class
 from lvmzoo.registry import DATASETS, ModelInfo, model_info
 from training import parts, state
 from training.data import Split, load_folder, load_split

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lvmzoo.checkpoint import CheckpointError, Skeleton, submodule
-from lvmzoo.models import model_class
+from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo
 from training import parts, state

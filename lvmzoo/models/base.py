@@ -55,7 +55,7 @@ class ImageConfig:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be made of."""
+        """Check that a model of these sizes can be built."""
         require_range(self, in_channels=(1, 16), image_size=(8, 1024))
         if self.image_size % 8:
             raise ValueError(f"image_size must be a multiple of 8, not {self.image_size}")
@@ -84,7 +84,7 @@ class ZooModel(
     """A model with a config dataclass, loaded and saved as checked safetensors only.
 
     Of the mixin, `push_to_hub` is used as it is. Its loading reads config.json and perhaps a
-    pickle from the network before any check, so loading goes through `lvmzoo.hub` instead.
+    pickle from the network before any check, so `lvmzoo.from_pretrained` loads instead.
     """
 
     Config: ClassVar[type[Any]]
@@ -99,10 +99,17 @@ class ZooModel(
     reconstruct: Callable[..., Tensor]
     interpolate: Callable[..., Tensor]
     sample: Callable[..., Tensor]
+    score: Callable[..., dict[str, Tensor]]
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of an image; None for a model of points."""
+        shape: tuple[int, int, int] | None = getattr(self.config, "image_shape", None)
+        return shape
 
     @property
     def device(self) -> torch.device:
@@ -132,9 +139,9 @@ class ZooModel(
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:  # type: ignore[override]
-        from lvmzoo import hub
+        import lvmzoo  # not `loading`, which stands above the models
 
-        model = hub.from_pretrained(model_id, **options)
+        model = lvmzoo.from_pretrained(model_id, **options)
         if not isinstance(model, cls):
             kind = type(model).__name__
             raise checkpoint.CheckpointError(

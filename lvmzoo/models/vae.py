@@ -26,7 +26,7 @@ class VAEConfig(ImageConfig):
     channels: tuple[int, ...] = (32, 64, 256)
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be made of."""
+        """Check that a model of these sizes can be built."""
         super().__post_init__()
         require_range(self, latent_dim=(1, 4096), channels=(1, 4096))
         if len(self.channels) != 3:

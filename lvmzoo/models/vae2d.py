@@ -27,7 +27,7 @@ class VAE2DConfig:
     dataset: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be made of."""
+        """Check that a model of these sizes can be built."""
         require_range(self, latent_dim=(1, 4096), hidden=(1, 65536))
 
 

@@ -15,10 +15,9 @@ from torch.distributions import Distribution, Independent, Normal
 
 from lvmzoo.checks import check_count, check_generator, check_positive, check_tensor
 from lvmzoo.models.base import ZooModel
+from lvmzoo.nn.gaussian import gaussian_log_prob
 
-__all__ = ["ELBO", "VariationalModel", "VariationalOutput", "gaussian_log_prob"]
-
-_LOG_2PI = math.log(2 * math.pi)
+__all__ = ["ELBO", "VariationalModel", "VariationalOutput"]
 
 
 class VariationalOutput(NamedTuple):
@@ -35,12 +34,6 @@ class ELBO(NamedTuple):
     elbo: Tensor
     reconstruction: Tensor
     kl: Tensor
-
-
-def gaussian_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Return log N(x; mean, diag(exp(2 log_std))), summed over all but the first dimension."""
-    terms = -0.5 * ((x - mean) * (-log_std).exp()).square() - log_std - 0.5 * _LOG_2PI
-    return terms.flatten(1).sum(1)
 
 
 class VariationalModel(ZooModel):
@@ -67,7 +60,7 @@ class VariationalModel(ZooModel):
         raise NotImplementedError
 
     def _prior_log_prob(self, z: Tensor) -> Tensor:
-        return gaussian_log_prob(z, torch.zeros_like(z), torch.zeros_like(z))
+        return gaussian_log_prob(z, 0.0, torch.zeros_like(z))
 
     def _prior_transform(self, noise: Tensor) -> Tensor:
         """Turn N(0, I) into a draw from the prior."""
@@ -229,6 +222,29 @@ class VariationalModel(ZooModel):
             log_joint = gaussian_log_prob(x, *self._observe(z)) + self._prior_log_prob(z)
             log_weights.append(log_joint - gaussian_log_prob(z, mean, log_std))
         return torch.stack(log_weights).logsumexp(0) - math.log(num_samples)
+
+    def score(
+        self,
+        x: Tensor,
+        *,
+        num_samples: int = 1,
+        importance_samples: int = 64,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Say how likely each x is: the terms of `elbo` and `log_likelihood`, (N,) each in nats.
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1], or points (N, 2).
+            num_samples: Posterior draws per example for the ELBO.
+            importance_samples: Draws for `log_likelihood`; 0 leaves it out.
+            generator: Source of the draws.
+        """
+        terms = self.elbo(x, num_samples=num_samples, generator=generator)._asdict()
+        if importance_samples:
+            terms["log_likelihood"] = self.log_likelihood(
+                x, num_samples=importance_samples, generator=generator
+            )
+        return terms
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z), (N,) in nats, for latents z of shape (N, latent_dim)."""

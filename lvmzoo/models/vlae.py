@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lvmzoo.models.base import require_range
 from lvmzoo.models.vae import VAE, VAEConfig
-from lvmzoo.models.variational import gaussian_log_prob
-from lvmzoo.priors.made import MADE
+from lvmzoo.nn.gaussian import gaussian_log_prob
+from lvmzoo.priors.flow import MaskedAutoregressiveFlow
 
 __all__ = ["VLAE", "VLAEConfig"]
 
@@ -24,7 +24,7 @@ class VLAEConfig(VAEConfig):
     hidden: tuple[int, ...] = (512, 512)
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be made of."""
+        """Check that a model of these sizes can be built."""
         super().__post_init__()
         require_range(self, hidden=(1, 4096))
         if len(self.hidden) != 2:
@@ -55,7 +55,7 @@ class VLAE(VAE):
 
     def __init__(self, config: VLAEConfig) -> None:
         super().__init__(config)
-        self.prior = MADE(config.latent_dim, config.hidden)
+        self.prior = MaskedAutoregressiveFlow(config.latent_dim, config.hidden)
 
     # The prior is cheap and densities need all the digits of float32: no autocast here.
 

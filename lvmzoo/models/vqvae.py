@@ -3,11 +3,10 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lvmzoo import checkpoint
 from lvmzoo.checks import (
@@ -18,28 +17,22 @@ from lvmzoo.checks import (
     check_mask,
     check_positive,
 )
-from lvmzoo.models.base import ImageConfig, ZooModel, require_range
-from lvmzoo.nn.quantizer import Quantized, VectorQuantizer
+from lvmzoo.models.autoencoder import Autoencoder, AutoencoderConfig, AutoencoderOutput
+from lvmzoo.models.base import ZooModel, require_range
 from lvmzoo.priors.base import CodePrior
 from lvmzoo.priors.gated_pixelcnn import GatedPixelCNN
 from lvmzoo.priors.pixelcnn import PixelCNN
 
-__all__ = ["VQVAE", "Autoencoder", "VQVAEConfig", "VQVAEOutput"]
+__all__ = ["VQVAE", "VQVAEConfig"]
 
 PRIORS = ("pixelcnn", "gated_pixelcnn")
-COMMITMENT = 0.25  # beta in equation 3 of the paper
-DOWNSAMPLING = 4
 
 
 @dataclass(frozen=True)
-class VQVAEConfig(ImageConfig):
-    """Config of `VQVAE`.
+class VQVAEConfig(AutoencoderConfig):
+    """Config of `VQVAE`: that of its autoencoder and the prior's.
 
     Arguments:
-        channels: Width of encoder and decoder, and dimension D of a code vector.
-        residual_channels: Width inside the residual blocks.
-        residual_layers: Residual blocks in the encoder, and in the decoder.
-        num_codes: Size K of the codebook.
         prior: "pixelcnn", unconditional, or "gated_pixelcnn", with or without a label.
         prior_embedding: Dimension in which the prior embeds a code.
         prior_channels: Width of the prior.
@@ -47,10 +40,6 @@ class VQVAEConfig(ImageConfig):
         prior_hidden: Width of the 1x1 convolution before the prior's logits.
     """
 
-    channels: int = 256
-    residual_channels: int = 64
-    residual_layers: int = 2
-    num_codes: int = 128
     prior: str = "pixelcnn"
     prior_embedding: int = 64
     prior_channels: int = 128
@@ -58,62 +47,13 @@ class VQVAEConfig(ImageConfig):
     prior_hidden: int = 512
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be made of."""
+        """Check that a model of these sizes can be built."""
         super().__post_init__()
         if self.prior not in PRIORS:
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, not {self.prior!r}")
-        widths = ("channels", "residual_channels", "prior_embedding", "prior_channels")
+        widths = ("prior_embedding", "prior_channels")
         require_range(self, **dict.fromkeys(widths, (1, 4096)), prior_hidden=(1, 65536))
-        require_range(self, residual_layers=(0, 64), prior_layers=(1, 64), num_codes=(2, 65536))
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width of the code grid."""
-        return self.image_size // DOWNSAMPLING, self.image_size // DOWNSAMPLING
-
-
-class VQVAEOutput(NamedTuple):
-    """The autoencoder's training step, scalars: loss = mse + codebook + 0.25 commitment.
-
-    The mean squared error is of images scaled to [-1, 1]; perplexity is that of the batch's codes.
-    """
-
-    loss: Tensor
-    mse: Tensor
-    codebook: Tensor
-    commitment: Tensor
-    perplexity: Tensor
-
-
-class Autoencoder(nn.Module):
-    """Encoder, quantizer and decoder, for images in [0, 1]."""
-
-    def __init__(self, config: VQVAEConfig) -> None:
-        super().__init__()
-        self.encoder = _encoder(config)
-        self.quantizer = VectorQuantizer(config.num_codes, config.channels)
-        self.decoder = _decoder(config)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return what is quantised, (N, D, H / 4, W / 4)."""
-        features: Tensor = self.encoder(2 * x - 1)
-        return features.to(self.quantizer.codebook.dtype)
-
-    def forward(self, x: Tensor) -> VQVAEOutput:
-        """Return the training loss."""
-        quantized: Quantized = self.quantizer(self.features(x))
-        mse = F.mse_loss(self.decoder(quantized.vectors).to(x.dtype), 2 * x - 1)
-        codebook, commitment = quantized.codebook_loss, quantized.commitment_loss
-        loss = mse + codebook + COMMITMENT * commitment
-        return VQVAEOutput(loss, mse, codebook, commitment, self._perplexity(quantized.codes))
-
-    def _perplexity(self, codes: Tensor) -> Tensor:
-        # Not by bincount, for which the CPU would have to wait for a GPU.
-        codebook, codes = self.quantizer.codebook, codes.flatten()
-        ones = torch.ones_like(codes, dtype=codebook.dtype)
-        counts = codebook.new_zeros(len(codebook)).scatter_add_(0, codes, ones)
-        p = counts / len(codes)
-        return (-torch.xlogy(p, p).sum()).exp()
+        require_range(self, prior_layers=(1, 64))
 
 
 class VQVAE(ZooModel):
@@ -184,14 +124,14 @@ class VQVAE(ZooModel):
         data = checkpoint.serialize(half, self.component_metadata("autoencoder"))
         return hashlib.sha256(data).hexdigest()
 
-    def forward(self, x: Tensor, labels: Any = None) -> VQVAEOutput:
+    def forward(self, x: Tensor, labels: Any = None) -> AutoencoderOutput:
         """Return the autoencoder's training loss; the prior's is that of `prior(codes, labels)`.
 
         Arguments:
             x: Images (N, C, H, W) in [0, 1]. Values are not checked.
             labels: Ignored: the autoencoder is unconditional.
         """
-        output: VQVAEOutput = self.autoencoder(self._check_images(x, values=False))
+        output: AutoencoderOutput = self.autoencoder(self._check_images(x, values=False))
         return output
 
     def encode(self, x: Tensor, *, sample: bool = False) -> Tensor:
@@ -201,8 +141,7 @@ class VQVAE(ZooModel):
             x: Images (N, C, H, W) in [0, 1].
             sample: Changes nothing: the encoder is deterministic.
         """
-        features = self.autoencoder.features(self._check_images(x))
-        return self.autoencoder.quantizer.nearest(features.permute(0, 2, 3, 1))
+        return self.autoencoder.encode(self._check_images(x))
 
     def embed(self, codes: Tensor) -> Tensor:
         """Return the code vectors (N, D, H / 4, W / 4) of codes (N, H / 4, W / 4)."""
@@ -214,11 +153,11 @@ class VQVAE(ZooModel):
         Arguments:
             codes: (N, H / 4, W / 4), of any integer dtype.
         """
-        return self._decode(self.embed(codes))
+        return self.autoencoder.decode(self._check_codes(codes))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the decoded codes of images x (N, C, H, W) in [0, 1]."""
-        return self._decode(self.autoencoder.quantizer.embed(self.encode(x)))
+        return self.autoencoder.decode(self.encode(x))
 
     def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int = 10) -> Tensor:
         """Decode the straight lines between the features of x_a and of x_b, each point quantised.
@@ -238,8 +177,7 @@ class VQVAE(ZooModel):
         a, b = self.autoencoder.features(x_a), self.autoencoder.features(x_b)
         weights = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)
         features = torch.lerp(a[:, None], b[:, None], weights[:, None, None, None]).flatten(0, 1)
-        codes = self.autoencoder.quantizer.nearest(features.permute(0, 2, 3, 1))
-        images = self._decode(self.autoencoder.quantizer.embed(codes))
+        images = self.autoencoder.decode(self.autoencoder.nearest(features))
         return images.view(len(a), steps, *images.shape[1:])
 
     @torch.no_grad()
@@ -285,7 +223,7 @@ class VQVAE(ZooModel):
             top_p=top_p,
             generator=generator,
         )
-        return self._decode(self.autoencoder.quantizer.embed(codes))
+        return self.autoencoder.decode(codes)
 
     def code_log_prob(self, codes: Tensor, labels: Any = None) -> Tensor:
         """Return log p(codes) under the prior, or log p(codes | labels), (N,) in nats.
@@ -296,6 +234,18 @@ class VQVAE(ZooModel):
         """
         codes = self._check_codes(codes)
         return self.prior.log_prob(codes, self._check_labels(labels, len(codes)))
+
+    def score(
+        self, x: Tensor, *, labels: Any = None, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Say how likely each picture's codes are: `code_log_prob`, (N,) in nats.
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1].
+            labels: As for `code_log_prob`.
+            generator: Ignored: nothing is drawn.
+        """
+        return {"code_log_prob": self.code_log_prob(self.encode(x), labels)}
 
     @torch.no_grad()
     def complete(
@@ -339,12 +289,8 @@ class VQVAE(ZooModel):
             known=known.expand_as(codes).repeat_interleave(n, 0),
             generator=generator,
         )
-        images = self._decode(self.autoencoder.quantizer.embed(drawn))
+        images = self.autoencoder.decode(drawn)
         return images.view(len(codes), n, *images.shape[1:])
-
-    def _decode(self, vectors: Tensor) -> Tensor:
-        images: Tensor = self.autoencoder.decoder(vectors)
-        return ((images.to(self.dtype) + 1) / 2).clamp(0, 1)
 
     def _check_codes(self, codes: Any) -> Tensor:
         return check_codes(codes, self.config.grid, self.config.num_codes, self.device)
@@ -355,52 +301,6 @@ class VQVAE(ZooModel):
         if not self.prior.num_labels:
             raise ValueError("this VQVAE's prior is unconditional: it takes no labels")
         return check_labels(labels, n, self.prior.num_labels, self.device)
-
-
-class _Residual(nn.Module):
-    """x + a 1x1 of a 3x3 convolution, each after a ReLU."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(channels, hidden, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, channels, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape."""
-        y: Tensor = self.block(x)
-        return x + y
-
-
-def _residuals(config: VQVAEConfig) -> list[nn.Module]:
-    sizes = config.channels, config.residual_channels
-    return [_Residual(*sizes) for _ in range(config.residual_layers)]
-
-
-def _encoder(config: VQVAEConfig) -> nn.Sequential:
-    width = config.channels
-    return nn.Sequential(
-        nn.Conv2d(config.in_channels, width, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 4, stride=2, padding=1),
-        *_residuals(config),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 1),
-    )
-
-
-def _decoder(config: VQVAEConfig) -> nn.Sequential:
-    width = config.channels
-    return nn.Sequential(
-        *_residuals(config),
-        nn.ReLU(),
-        nn.ConvTranspose2d(width, width, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(width, config.in_channels, 4, stride=2, padding=1),
-    )
 
 
 def _prior(config: VQVAEConfig) -> CodePrior:

@@ -1,1 +1,1 @@
-"""Layers and functions that two or more families share."""
+"""Functions and layers that two or more families share."""

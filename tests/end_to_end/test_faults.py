@@ -21,14 +21,14 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from fake_hub import Drop
-from limits import no_space
+from support import ROOT
+from support.fake_hub import Drop
+from support.limits import no_space
 
 import lvmzoo
 from lvmzoo import CheckpointError, registry
 from lvmzoo.models.base import ZooModel
 
-ROOT = Path(__file__).parents[2]
 REPOSITORY, ENTRY = "org/name", "vae2d_gaussian1"
 
 
@@ -331,7 +331,7 @@ def test_cached_file_altered_afterwards(case):
 
 SCRIPT = """
 import hashlib, os, sys
-import lvmzoo, lvmzoo.hub
+import lvmzoo, lvmzoo.loading
 name, count = sys.argv[1], int(sys.argv[2])
 children = []
 for i in range(count):

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 import lvmzoo
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 ORG = "zoo"
 PRETRAINED = lvmzoo.list_models(pretrained=True)
 # The whole matrix on one entry of one file and one of two; of the others one load each.

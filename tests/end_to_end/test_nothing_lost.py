@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from limits import no_space
+from support import ROOT
+from support.limits import no_space
 from test_train import points_run
 from test_train_vqvae import make
 
 from training import train
 
-ROOT = Path(__file__).parents[2]
 KILLS = 20
 
 

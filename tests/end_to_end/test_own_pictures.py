@@ -4,15 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from support import ROOT
 
 import lvmzoo
-
-ROOT = Path(__file__).parents[2]
 
 
 def run(*command, cwd=ROOT):

@@ -10,12 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_hub import TOKEN, FakeHub
 from PIL import Image
+from support import ROOT
+from support.fake_hub import TOKEN, FakeHub
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 
 
 def blocks(title: str) -> list[str]:

@@ -5,16 +5,15 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from PIL import Image
+from support import ROOT
 
 import lvmzoo
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = ["--set", "epochs=2", "--set", "batch_size=16", "--set", "precision=float32"]
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import call, refused
-from conftest import ENTRIES, make_tiny
-from limits import no_space
 from PIL import Image
+from support.command import call, refused
+from support.factories import ENTRIES, make_tiny
+from support.limits import no_space
 
 import lvmzoo
 from lvmzoo.checkpoint import read_component, serialize

@@ -28,9 +28,7 @@ def shop(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, tmp_path / name)
     monkeypatch.setattr(cards, "update_readme", lambda: None)
     monkeypatch.setattr(recipe, "_read", short)
-    registry._index.cache_clear()
-    yield reproduce.Workshop(tmp_path, tmp_path / "runs", "cpu")
-    registry._index.cache_clear()
+    return reproduce.Workshop(tmp_path, tmp_path / "runs", "cpu")
 
 
 def short(name):

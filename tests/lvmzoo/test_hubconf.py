@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ENTRIES
+from support import ROOT
+from support.factories import ENTRIES
 
 import lvmzoo
-
-CHECKOUT = Path(__file__).parents[1]
 
 # Run where lvmzoo can be found through torch.hub alone, from another folder.
 SCRIPT = """
@@ -34,9 +33,9 @@ def checkout(zoo, tmp_path) -> Path:
     """The checkout where torch.hub would put its download, with the small zoo's weights."""
     root = tmp_path / "torch" / "hub" / "owner_lvmzoo_main"
     root.mkdir(parents=True)
-    shutil.copyfile(CHECKOUT / "hubconf.py", root / "hubconf.py")
+    shutil.copyfile(ROOT / "hubconf.py", root / "hubconf.py")
     ignored = shutil.ignore_patterns("weights", "__pycache__")
-    shutil.copytree(CHECKOUT / "lvmzoo", root / "lvmzoo", ignore=ignored)
+    shutil.copytree(ROOT / "lvmzoo", root / "lvmzoo", ignore=ignored)
     shutil.copytree(zoo.root, root / "lvmzoo" / "weights")
     return root
 
@@ -74,10 +73,10 @@ def check_entry(name: str) -> None:
     """torch.hub, create_model and from_pretrained are one, and differ from fresh weights."""
     torch.manual_seed(0)
     models = [
-        torch.hub.load(CHECKOUT, name, source="local", pretrained=True),
+        torch.hub.load(ROOT, name, source="local", pretrained=True),
         lvmzoo.create_model(name, pretrained=True),
         lvmzoo.from_pretrained(name),
-        torch.hub.load(CHECKOUT, name, source="local"),
+        torch.hub.load(ROOT, name, source="local"),
         lvmzoo.create_model(name),
     ]
     samples = [model.sample(3, generator=torch.Generator().manual_seed(5)) for model in models]
@@ -99,6 +98,6 @@ def test_all_ways_to_bundled_weights_are_one(name):
 
 def test_errors_pass_through(zoo):
     with pytest.raises(lvmzoo.CheckpointError, match="has no weights yet"):
-        torch.hub.load(CHECKOUT, "vae_svhn", source="local", pretrained=True)
+        torch.hub.load(ROOT, "vae_svhn", source="local", pretrained=True)
     with pytest.raises(RuntimeError, match="Cannot find callable"):
-        torch.hub.load(CHECKOUT, "vae_minst", source="local")
+        torch.hub.load(ROOT, "vae_minst", source="local")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import make_data, make_tiny
+from support.factories import make_data, make_tiny
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
 from lvmzoo import VAE, VAE2D

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lvmzoo.nn.quantizer import VectorQuantizer
+from lvmzoo.models.quantizer import VectorQuantizer
 
 K, D = 9, 5
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_tiny
+from support.factories import make_tiny
 
 import lvmzoo
 from lvmzoo.checkpoint import CheckpointError, config_dict, serialize

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import make_data, make_tiny
-from fake_hub import TOKEN, Drop
+from support.factories import make_data, make_tiny
+from support.fake_hub import TOKEN, Drop
 
 import lvmzoo
 from lvmzoo import registry
@@ -46,9 +46,7 @@ def index(tmp_path, monkeypatch) -> Path:
     """The bundled weights and their index, copied, so that the test may write it."""
     root = Path(shutil.copytree(registry.WEIGHTS, tmp_path / "weights"))
     monkeypatch.setattr(registry, "WEIGHTS", root)
-    registry._index.cache_clear()
-    yield root / "index.json"
-    registry._index.cache_clear()
+    return root / "index.json"
 
 
 @pytest.fixture

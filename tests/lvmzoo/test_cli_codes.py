@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from command import call, refused
 from PIL import Image
+from support.command import call, refused
 
 import lvmzoo
 from lvmzoo.checkpoint import read_component

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from limits import no_space
+from support.limits import no_space
 
 from lvmzoo.files import atomic_file, atomic_folder, check_target
 

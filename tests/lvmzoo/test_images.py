@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_tiny
-from limits import no_space
 from PIL import Image
+from support.factories import make_tiny
+from support.limits import no_space
 
 import lvmzoo
 from lvmzoo import ImageNote, load_images, save_images

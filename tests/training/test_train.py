@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from support import ROOT
 from test_train_vqvae import make as make_vqvae
 
 import lvmzoo
@@ -22,8 +23,6 @@ from training.augment import augment, draw_noise
 from training.data import Split, load_split
 from training.recipe import Recipe
 from training.trainer import Run, Trainer, check_same, generator_for
-
-ROOT = Path(__file__).parents[1]
 
 
 def points_run(out, **recipe):

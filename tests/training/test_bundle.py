@@ -60,9 +60,7 @@ def empty(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "WEIGHTS", weights)
     monkeypatch.setattr(cards, "ROOT", tmp_path)
     monkeypatch.setattr(cards, "CARDS", model_cards)
-    registry._index.cache_clear()
-    yield tmp_path
-    registry._index.cache_clear()
+    return tmp_path
 
 
 def test_two_entries_share_one_file(trained, empty):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from naive import naive_sample
+from support.naive import naive_sample
 from torch import Tensor
 
 from lvmzoo.nn.raster import MaskedConv2d

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_tiny
 from safetensors.torch import save
+from support.factories import make_tiny
 
 import lvmzoo
 from lvmzoo import VAE, CheckpointError

@@ -6,11 +6,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from conftest import ENTRIES, make_data, make_tiny
-from limits import no_space
+from support.factories import ENTRIES, make_data, make_tiny
+from support.limits import no_space
 
 import lvmzoo
-from lvmzoo import VAE, VAE2D, CheckpointError, hub
+from lvmzoo import VAE, VAE2D, CheckpointError, loading
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import UnknownModelError
 
@@ -123,7 +123,7 @@ DAMAGES = [value for name, value in list(globals().items()) if name.startswith("
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_weights(zoo, damage, monkeypatch):
-    monkeypatch.setattr(hub, "_download", lambda *args: pytest.fail("another source was tried"))
+    monkeypatch.setattr(loading, "_download", lambda *args: pytest.fail("another source was tried"))
     if damage is not damage_remove:  # a file that is there is the one that counts
         zoo.edit("vae_mnist", repository="org/vae_mnist", revision=COMMIT)
     message = damage(zoo.path("vae_mnist"), zoo)
@@ -149,7 +149,7 @@ def test_an_entry_comes_before_a_folder_of_its_name(zoo, vae_folder, monkeypatch
 
 def test_a_folder_comes_before_a_repository(vae_folder, monkeypatch):
     monkeypatch.chdir(vae_folder.parent)
-    monkeypatch.setattr(hub, "_download", lambda *args: pytest.fail("asked the Hub"))
+    monkeypatch.setattr(loading, "_download", lambda *args: pytest.fail("asked the Hub"))
     Path("org").mkdir()
     vae_folder.rename("org/name")
     assert equal(lvmzoo.from_pretrained("org/name"), make_tiny("VAE"))
@@ -235,9 +235,9 @@ def test_wrong_class(vae_folder, zoo):
 def test_from_file(vae_folder, tmp_path):
     path = tmp_path / "any.safetensors"
     shutil.copyfile(vae_folder / "model.safetensors", path)
-    assert equal(hub.from_file(path), make_tiny("VAE"))
+    assert equal(loading.from_file(path), make_tiny("VAE"))
     with pytest.raises(CheckpointError, match=r"is missing"):
-        hub.from_file(tmp_path / "absent.safetensors")
+        loading.from_file(tmp_path / "absent.safetensors")
 
 
 # The Hub

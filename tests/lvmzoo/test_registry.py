@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ENTRIES
+from support.factories import ENTRIES
 
 import lvmzoo
 from lvmzoo.registry import DATASETS, UnknownModelError

@@ -1,0 +1,32 @@
+"""Small models, and the names of the entries that tests give weights."""
+
+import torch
+
+from lvmzoo import VAE, VAE2D, VLAE
+from lvmzoo.models.base import ZooModel
+
+DIGITS = tuple("0123456789")
+ENTRIES = ("vae2d_gaussian1", "vae_mnist")
+
+
+def make_tiny(kind: str) -> ZooModel:
+    """Return a fresh small model whose every parameter matters (no zeros, no symmetry)."""
+    images = {"in_channels": 1, "latent_dim": 4, "channels": (4, 4, 8)}
+    images |= {"dataset": "mnist", "classes": DIGITS}
+    torch.manual_seed(0)
+    model = {
+        "VAE2D": lambda: VAE2D(VAE2D.Config(hidden=16, dataset="gaussian1")),
+        "VAE": lambda: VAE(VAE.Config(**images)),
+        "VLAE": lambda: VLAE(VLAE.Config(**images, hidden=(12, 12))),
+    }[kind]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def make_data(model: ZooModel, n: int = 6) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    if isinstance(model, VAE2D):
+        return 2 * torch.randn(n, 2, generator=generator)
+    return torch.rand(n, *model.config.image_shape, generator=generator)
