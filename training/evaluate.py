@@ -15,16 +15,14 @@ import torch
 from lvmzoo import loading
 from lvmzoo.checkpoint import serialize
 from lvmzoo.files import atomic_file, write_json
-from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
-from lvmzoo.models.vqvae import VQVAE
-from lvmzoo.registry import DATASETS, ModelInfo, model_info
-from training.data import Split, load_folder, load_split, sha256
-from training.figures import IMPORTANCE_SAMPLES, measure
-from training.options import data_option, failing_cleanly, images_option
-from training.pictures import draw_pictures
+from lvmzoo.registry import ModelInfo, model_info
+from training.data import Split, sha256
+from training.families import family_of
+from training.families.base import Measured
+from training.options import data_option, failing_cleanly, images_option, read_split
 
-__all__ = ["evaluate", "load_weights"]
+__all__ = ["evaluate", "load_weights", "measure"]
 
 FIRST = 1000
 
@@ -34,17 +32,35 @@ def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
 
     Raises:
         CheckpointError: They are absent, damaged or of another class.
+        ValueError: They are of another class.
     """
     if weights is None:
         model = loading.from_pretrained(info.name)
     else:
-        model = (
-            loading.from_file(weights) if weights.is_file() else loading.from_pretrained(weights)
-        )
-    if type(model).__name__ != info.model_class:
-        raise ValueError(f"{weights} holds a {type(model).__name__}, not a {info.model_class}")
+        load = loading.from_file if weights.is_file() else loading.from_pretrained
+        model = load(weights)
+    family_of(info.model_class).check_class(model, info)
     faster: ZooModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return faster
+
+
+def measure(
+    model: ZooModel, split: Split, *, full: bool = True, train: Split | None = None
+) -> Measured:
+    """Measure a model; see `Family.measure`.
+
+    Raises:
+        ValueError: A figure has no entry in the `metrics` of its family.
+    """
+    family = family_of(type(model).__name__)
+    split = split.for_classes(getattr(model.config, "classes", ()))
+    figures, examples = family.measure(model, split, full=full, train=train)
+    if unknown := sorted(figures.keys() - family.metrics.keys()):
+        raise ValueError(
+            f"{unknown[0]} is measured but not presented: add it to the metrics of "
+            f"{type(family).__module__}"
+        )
+    return figures, examples
 
 
 def evaluate(
@@ -54,9 +70,8 @@ def evaluate(
     split: str,
     out: Path,
     *,
-    importance_samples: int = IMPORTANCE_SAMPLES,
+    full: bool = True,
     train: Split | None = None,
-    pictures: bool = True,
 ) -> dict[str, Any]:
     """Measure, and write metrics, per-example terms and pictures into a folder.
 
@@ -66,17 +81,14 @@ def evaluate(
         data: The examples.
         split: Their name in what is written.
         out: The folder.
-        importance_samples: As for `figures.measure`.
-        train: As for `figures.measure`.
-        pictures: Whether to draw.
+        full: Whether to draw pictures, and measure what is costly.
+        train: The training set, for baselines that count in it.
 
     Returns:
         What metrics.SPLIT.json holds.
     """
     model = load_weights(info, weights)
-    figures, examples = measure(
-        model, data, info.dataset, importance_samples=importance_samples, train=train
-    )
+    figures, examples = measure(model, data, full=full, train=train)
     first = data.take(slice(0, FIRST))
     assert model.origin is not None
     result = {
@@ -88,17 +100,15 @@ def evaluate(
         "weights": model.origin.sha256,
         "parameters": sum(p.numel() for p in model.parameters()),
         "metrics": figures,
-        "first": {
-            "examples": len(first),
-            "metrics": measure(model, first, info.dataset, importance_samples=0)[0],
-        },
+        "known_metrics": sorted(family_of(info.model_class).metrics),
+        "first": {"examples": len(first), "metrics": measure(model, first, full=False)[0]},
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / f"metrics.{split}.json", result)
     with atomic_file(out / f"examples.{split}.safetensors") as temporary:
         temporary.write_bytes(serialize(examples, {"weights": model.origin.sha256}))
-    if pictures:
-        draw_pictures(model, data, examples, str(out / info.name))
+    if full:
+        family_of(info.model_class).draw(model, data, examples, str(out / info.name))
     return result
 
 
@@ -122,14 +132,10 @@ def main(
     if out is None:
         folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
         out = folder / "evaluation"
-
-    def read(split: str) -> Split:
-        if images is not None:
-            return load_folder(images, split, DATASETS[info.dataset])
-        return load_split(info.dataset, split, data)
-
-    train = read("train") if model_class(info.model_class) is VQVAE else None
-    result = evaluate(info, weights, read(split), split, out, train=train)
+    counts = family_of(info.model_class).counts_in_train
+    train = read_split(info, "train", data, images) if counts else None
+    examples = read_split(info, split, data, images)
+    result = evaluate(info, weights, examples, split, out, train=train)
     print(json.dumps(result, indent=2, sort_keys=True))
     print(f"pictures and figures: {out}", file=sys.stderr)
 

@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import torch
 
 from lvmzoo.checkpoint import CheckpointError
-from lvmzoo.registry import UnknownModelError
+from lvmzoo.registry import DATASETS, ModelInfo, UnknownModelError
 from training import STARTED
-from training.data import DataError
+from training.data import DataError, Split, load_folder, load_split
+from training.run import OtherRunError
+from training.trainer import TrainingError
 
 __all__ = [
     "compile_option",
     "data_option",
+    "device_option",
     "duration",
     "failing_cleanly",
     "images_option",
+    "read_split",
     "time_limit_option",
 ]
 
@@ -36,6 +41,17 @@ def duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+def _usable(context: click.Context, parameter: click.Parameter, device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.BadParameter("no CUDA device is available")
+    return device
+
+
+def _moment(context: click.Context, parameter: click.Parameter, seconds: float) -> float:
+    # The limit is that of the process, which began before this module was imported.
+    return STARTED + seconds
+
+
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -49,13 +65,16 @@ images_option = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="One's own pictures: DIR/{train,test}/<class>/*.",
 )
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", callback=_usable
+)
 # A command takes it as a moment of `time.monotonic`.
 time_limit_option = click.option(
     "--time-limit",
     "deadline",
     type=duration,
     default="inf",
-    callback=lambda ctx, param, seconds: STARTED + seconds,
+    callback=_moment,
     help="Stop cleanly before this, e.g. 9m, to go on later.",
 )
 compile_option = click.option(
@@ -63,8 +82,22 @@ compile_option = click.option(
 )
 
 
+def read_split(info: ModelInfo, split: str, data: Path, images: Path | None) -> Split:
+    """Read a split of an entry's data set, or of one's own pictures if there are any.
+
+    Raises:
+        DataError: They cannot be read.
+    """
+    if images is None:
+        return load_split(info.dataset, split, data)
+    if info.image_shape is None:
+        raise click.UsageError(f"--images: {info.name} is a model of points")
+    return load_folder(images, split, DATASETS[info.dataset])
+
+
 def failing_cleanly(command: F) -> F:
     """Turn expected failures into one line: exit status 2 for a wrong argument, else 1."""
+    expected = CheckpointError, DataError, OtherRunError, TrainingError, ValueError, OSError
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -72,7 +105,7 @@ def failing_cleanly(command: F) -> F:
             return command(*args, **kwargs)
         except UnknownModelError as error:
             raise click.UsageError(str(error)) from None
-        except (CheckpointError, DataError, ValueError, OSError) as error:
+        except expected as error:
             raise click.ClickException(str(error)) from None
 
     return run  # type: ignore[return-value]

@@ -1,71 +1,29 @@
 """The state of a training run in memory, and one step of it."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lvmzoo.checkpoint import CheckpointError, Skeleton, submodule
+from lvmzoo.checkpoint import CheckpointError, Skeleton, read_component, submodule
 from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
-from lvmzoo.registry import ModelInfo
-from training import parts, state
-from training.data import Split, as_input, sha256
-from training.objectives import OBJECTIVES
-from training.recipe import Recipe, with_defaults
+from training import checkpoints
+from training.data import as_input
+from training.run import Run
 
-__all__ = ["Run", "Trainer", "check_same", "generator_for"]
+__all__ = ["Trainer", "TrainingError", "generator_for"]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training run: what is trained, on what, how, and where it is written."""
-
-    info: ModelInfo
-    recipe: Recipe
-    train: Split
-    validation: Split
-    out: Path
-    device: str = "auto"
-    checkpoint_every: float = 120.0
-    deadline: float = math.inf  # a moment of `time.monotonic`
-    component: str = "model"
-    given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
-    encode_ahead: bool = True  # a prior's whole training set, which pays from one epoch on
-    compile: bool = False
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Full batches in the training set; a set smaller than a batch makes one."""
-        return max(1, len(self.train) // self.recipe.batch_size)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps in the whole run."""
-        return self.recipe.epochs * self.steps_per_epoch
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be continued."""
-        identity = {
-            "entry": self.info.name,
-            "recipe": asdict(self.recipe),
-            "data": sha256(self.train),
-            "config": json.loads(json.dumps(dict(self.info.config))),
-        }
-        if self.component != "model":
-            identity |= {"component": self.component, "given": parts.sha256_of(self.given)}
-        return identity
+class TrainingError(RuntimeError):
+    """Training cannot go on, or cannot begin on this device."""
 
 
 def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
@@ -85,12 +43,12 @@ class Trainer:
         self.run, recipe = run, run.recipe
         if torch.are_deterministic_algorithms_enabled() != recipe.deterministic:
             torch.use_deterministic_algorithms(recipe.deterministic)  # imports the compiler
-        self.accelerator = Accelerator(cpu=run.device == "cpu")
+        self.accelerator = Accelerator(cpu=run.options.device == "cpu")
         device = self.accelerator.device
-        if run.device == "cuda" and device.type != "cuda":
-            raise click.UsageError("--device cuda: no CUDA device is available")
+        if run.options.device == "cuda" and device.type != "cuda":
+            raise TrainingError("no CUDA device is available")
         if recipe.batch_size % self.accelerator.num_processes:
-            raise click.UsageError(
+            raise TrainingError(
                 f"batch_size {recipe.batch_size} cannot be divided among "
                 f"{self.accelerator.num_processes} processes"
             )
@@ -99,12 +57,14 @@ class Trainer:
         self.model: ZooModel = cls(cls.Config(**run.info.config)).train()
         self.model.to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parts.load_parts(self.model, run.given)
-        self.objective = OBJECTIVES[run.component](self.model, run)
+        for component, path in run.given.items():
+            _load_component(self.model, component, path)
+        objective = run.family.objectives[run.component]
+        self.objective = objective(self.model, run.train, recipe, ahead=run.options.ahead)
         self.module = self.objective.module
         self.device = device
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=recipe.lr, fused=True)
-        module = torch.compile(self.module) if run.compile else self.module
+        module = torch.compile(self.module) if run.options.compile else self.module
         self.wrapped = self.accelerator.prepare_model(module)
         self.weights = self.module.state_dict()  # the parameters' own memory
         self.ema = {k: v.detach().clone() for k, v in self.weights.items()}
@@ -154,7 +114,7 @@ class Trainer:
         """
         if self.accelerator.num_processes == 1:
             return condition
-        if math.isinf(self.run.deadline) or self.step % 10:
+        if math.isinf(self.run.options.deadline) or self.step % 10:
             return False
         flag = torch.tensor(float(condition), device=self.device)
         return bool(self.accelerator.reduce(flag, "sum") > 0)
@@ -235,18 +195,18 @@ class Trainer:
         """Write a checkpoint of this moment, unless the run has died.
 
         Raises:
-            CheckpointError: As `check_finite`; the checkpoints before it stay.
+            TrainingError: As `check_finite`; the checkpoints before it stay.
         """
         self.check_finite()
         tensors = {f"model.{k}": v for k, v in self.weights.items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
-        tensors |= {f"adam.{k}": v for k, v in state.pack_optimizer(self.optimizer).items()}
+        tensors |= {f"adam.{k}": v for k, v in checkpoints.pack_optimizer(self.optimizer).items()}
         tensors |= {f"sums.{k}": v for k, v in self.sums.items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         facts: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "log_bytes": log_bytes}
         if self.best:
             facts |= {"best_epoch": self.best_epoch, "best_loss": self.best_loss}
-        state.save(self.run.out, self.step, tensors, facts | self.run.identity)
+        checkpoints.save(self.run.out, self.step, tensors, facts | self.run.identity)
 
     def check_finite(self) -> None:
         """Look at the losses since the last epoch and at the weights; this waits for the device.
@@ -254,7 +214,7 @@ class Trainer:
         A step can end with a finite loss and ruined weights, which only the next loss would show.
 
         Raises:
-            CheckpointError: One was not finite.
+            TrainingError: One was not finite.
         """
         died = ""
         if not math.isfinite(loss := self.sums["loss"].item() if self.sums else 0.0):
@@ -262,18 +222,18 @@ class Trainer:
         elif not all(value.isfinite().all() for value in self.weights.values()):
             died = "the weights became infinite or NaN"
         if died:
-            raise CheckpointError(
+            raise TrainingError(
                 f"{died} at or shortly before step {self.step}; the last good "
                 "checkpoint is kept: lower lr or set grad_clip, with another --out"
             )
 
-    def restore(self, saved: state.Saved) -> int:
+    def restore(self, saved: checkpoints.Saved) -> int:
         """Go back to a checkpoint; return how long the log was.
 
         Raises:
-            CheckpointError: It belongs to another run.
+            OtherRunError: It belongs to another run.
         """
-        check_same(self.run.identity, saved.facts, self.run.out)
+        self.run.check_same(saved.facts)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {
@@ -283,7 +243,7 @@ class Trainer:
         self.module.load_state_dict(part("model."))
         for name, value in part("ema.").items():
             self.ema[name].copy_(value)
-        state.unpack_optimizer(self.optimizer, part("adam."))
+        checkpoints.unpack_optimizer(self.optimizer, part("adam."))
         self.sums = {k: v.to(self.device) for k, v in part("sums.").items()}
         self.best = {k: v.to(self.device) for k, v in part("best.").items()}
         if self.best:
@@ -293,22 +253,17 @@ class Trainer:
         return int(saved.facts["log_bytes"])
 
 
-def check_same(identity: Mapping[str, Any], found: Mapping[str, Any], out: Path) -> None:
-    """Check that a checkpoint or record is of this run.
+def _load_component(model: ZooModel, name: str, path: Path) -> None:
+    """Put a finished component into a model that is to get the others."""
+    component = read_component(path)
+    if component.metadata != model.component_metadata(name):
+        raise CheckpointError(f"{path} was saved for another model or config than this run's")
+    module = submodule(model, name)
+    if _shapes(component.tensors) != _shapes(module.state_dict()):
+        raise CheckpointError(f"{path} holds other tensors than the model has")
+    module.load_state_dict(component.tensors)
+    module.requires_grad_(False)
 
-    Raises:
-        CheckpointError: It is of another.
-    """
-    recorded = with_defaults(identity.get("component", "model"), found.get("recipe", {}))
-    for key, value in identity.items():
-        there, differs = recorded if key == "recipe" else found.get(key), key
-        if isinstance(value, dict) and isinstance(there, dict):
-            names = [k for k in value if there.get(k) != value[k]]
-            if not names:
-                continue
-            differs = f"{key} ({', '.join(names)})"
-        if there != value:
-            raise CheckpointError(
-                f"cannot go on with {out}: its {differs} differs from this run's; move it away, "
-                "or use another folder (training.train: or --overwrite)"
-            )
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""A run on disk: what it needs to go on, written whole or not at all.
+"""What a run needs to go on, written whole or not at all.
 
 One safetensors file holds all tensors (weights, their average, Adam's moments, running sums) and,
 as JSON, the rest. There is no random state to keep: data order and noise are functions of the

@@ -1,0 +1,68 @@
+"""One split of a data set as a tensor in memory: no worker processes, a batch is an index."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["DataError", "Split", "as_input", "sha256"]
+
+
+class DataError(RuntimeError):
+    """The data are not there, or are not what they should be."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set.
+
+    Arguments:
+        x: Images (N, C, H, W) uint8, or points (N, 2) float32.
+        labels: Class indices (N,) int64.
+        classes: Class names in the order of the labels.
+        source: Where the data came from, in words, for the card.
+        caveat: What whoever reads figures measured on them must know, a sentence; "" if nothing.
+    """
+
+    x: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    source: str
+    caveat: str = ""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, index: Tensor | slice) -> "Split":
+        """Return the examples at these indices."""
+        return replace(self, x=self.x[index], labels=self.labels[index])
+
+    def for_classes(self, classes: tuple[str, ...]) -> "Split":
+        """Return the same examples, labelled as a model of these classes labels them.
+
+        Raises:
+            DataError: A class of the examples is none of the model's.
+        """
+        if classes == self.classes or not classes:
+            return self
+        unknown = [c for c in self.classes if c not in classes]
+        if unknown:
+            raise DataError(
+                f"the model knows no class {unknown[0]!r}; its are {', '.join(classes)}"
+            )
+        index = torch.tensor([classes.index(c) for c in self.classes])
+        return replace(self, labels=index[self.labels], classes=classes)
+
+
+def as_input(x: Tensor) -> Tensor:
+    """Bring stored data to what models take: images in [0, 1], points as they are."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
+def sha256(split: Split) -> str:
+    """Return the SHA-256 of a split's examples and labels."""
+    digest = hashlib.sha256(np.ascontiguousarray(split.x.numpy()).tobytes())
+    digest.update(split.labels.numpy().tobytes())
+    return digest.hexdigest()

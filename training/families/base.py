@@ -1,0 +1,168 @@
+"""What a family says of itself, and the objective of a model that is trained as a whole."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lvmzoo.checkpoint import submodule
+from lvmzoo.models.base import ZooModel
+from lvmzoo.registry import ModelInfo
+from training.augment import augment, draw_noise
+from training.data import Split, as_input
+from training.recipe import Recipe
+
+__all__ = ["BATCH", "Family", "Measured", "Metric", "Objective", "joined", "means"]
+
+BATCH = 500  # examples that are measured at a time
+
+Measured = tuple[dict[str, float], dict[str, Tensor]]
+
+
+class Objective:
+    """The whole model, by its own training step: `model(x, labels, noise=noise)`.
+
+    Arguments:
+        model: On its device; components that were trained before are in it.
+        split: The training set.
+        recipe: The recipe of the component.
+        ahead: Whether to prepare the whole training set, which pays from one epoch on.
+    """
+
+    component: ClassVar[str] = "model"
+
+    def __init__(self, model: Any, split: Split, recipe: Any, *, ahead: bool = True) -> None:
+        self.model, self.recipe = model, recipe
+        self.x, self.labels = split.x.to(model.device), split.labels.to(model.device)
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained; it returns a NamedTuple that begins with the loss."""
+        return submodule(self.model, self.component)
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw the noise of a whole batch, on the CPU: n rows each."""
+        shift = draw_noise(n, generator)
+        return shift, torch.randn(n, self.model.config.latent_dim, generator=generator)
+
+    def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
+        """Return the module's arguments for these examples; the noise is on the device."""
+        shift, posterior = noise
+        return {"x": self.images(index, shift), "labels": self.labels[index], "noise": posterior}
+
+    def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Return the arguments of the module of `model` for validation examples x."""
+        return {"x": x, "generator": generator}
+
+    def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
+        """Do what training does beside gradients."""
+
+    def images(self, index: Tensor, shift: Tensor) -> Tensor:
+        """Return augmented images, or points as they are."""
+        x = self.x[index]
+        if x.dtype != torch.uint8:
+            return x
+        x = augment(as_input(x), self.recipe.augment, shift)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is presented.
+
+    Arguments:
+        label: What it is called in cards.
+        note: Its unit, and which way is better.
+        digits: After the decimal point.
+    """
+
+    label: str
+    note: str
+    digits: int = 4
+
+    def format(self, value: float) -> str:
+        """Return a value as cards give it."""
+        return f"{value:.{self.digits}f}"
+
+
+class Family(ABC):
+    """What training, evaluation, cards and checks must know of a model family."""
+
+    # The kind of recipe of each component, in the order in which they are trained.
+    recipes: ClassVar[Mapping[str, type[Recipe]]] = {"model": Recipe}
+    # What a component's run trains.
+    objectives: ClassVar[Mapping[str, type[Objective]]] = {"model": Objective}
+    # Every metric that `measure` returns, in the order of the cards.
+    metrics: ClassVar[Mapping[str, Metric]]
+    # The pictures that `draw` writes, by how their names end, with what stands above them.
+    pictures: ClassVar[Mapping[str, str]]
+    # What the models cannot do, for the card.
+    limits: ClassVar[str]
+    # What two entries that a card compares have in common.
+    compared: ClassVar[str] = "same data and seed"
+    # Whether `measure` has baselines that count in the training set.
+    counts_in_train: ClassVar[bool] = False
+    # Checked by training the whole run again: a metric, and how far it may be from the record.
+    retrained: ClassVar[tuple[str, float] | None] = None
+
+    @abstractmethod
+    def measure(self, model: Any, split: Split, *, full: bool, train: Split | None) -> Measured:
+        """Measure a model on a split, with noise from fixed seeds.
+
+        Arguments:
+            model: The model.
+            split: The examples.
+            full: Whether to measure what is costly too; without it the other figures are the same.
+            train: The training set, for baselines that count in it; None leaves them out.
+
+        Returns:
+            The figures, each of them in `metrics`; and for each example of the split the terms
+            (N,) that they are means of.
+        """
+
+    @abstractmethod
+    def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
+        """Write the pictures of a card to `stem_*.png`; `examples` are those of `measure`."""
+
+    @abstractmethod
+    def usage(self, info: ModelInfo) -> str:
+        """Return Python for the card, which goes on after `model` was loaded."""
+
+    @abstractmethod
+    def headline(self, metrics: Mapping[str, float]) -> str:
+        """Return the three figures of the README's table, in one line."""
+
+    def data_text(self, info: ModelInfo) -> str:
+        """Return what the card says of how the data came about, beside their source; "" if none."""
+        return ""
+
+    def loss_tolerance(self, component: str, step: int) -> float:
+        """Say how far the loss of a step may be from the recorded one, relatively.
+
+        With oneDNN's convolutions and with torch's own, 20 losses of a VLAE agree to 1e-7.
+        """
+        return 1e-4
+
+    def check_class(self, model: ZooModel, info: ModelInfo) -> None:
+        """Check that a model is of an entry's class.
+
+        Raises:
+            ValueError: It is of another.
+        """
+        if type(model).__name__ != info.model_class:
+            raise ValueError(
+                f"{info.name} is a {info.model_class}; the weights are of a {type(model).__name__}"
+            )
+
+
+def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the terms of all batches, (N,) float64 each on the CPU."""
+    return {name: torch.cat([p[name].double().cpu() for p in parts]) for name in parts[0]}
+
+
+def means(examples: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the mean of each term."""
+    return {name: value.mean().item() for name, value in examples.items()}

@@ -1,0 +1,60 @@
+"""What the families of variational models share: the bounds on log p(x)."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lvmzoo.models.variational import VariationalModel
+from training.data import Split, as_input
+from training.families.base import BATCH, Family, Measured, Metric, joined, means
+
+__all__ = ["VariationalFamily"]
+
+IMPORTANCE_SAMPLES = 64
+
+
+class VariationalFamily(Family):
+    """Measures the evidence lower bound, its terms and the importance-weighted bound."""
+
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "elbo": Metric("ELBO", "nats, higher is better"),
+        "reconstruction": Metric("E_q log p(x\\|z)", "nats, higher is better"),
+        "kl": Metric("KL(q(z\\|x) ‖ p(z))", "nats"),
+        "log_likelihood": Metric(
+            f"importance-weighted bound, {IMPORTANCE_SAMPLES} samples", "nats, higher is better"
+        ),
+    }
+    elbo_samples: ClassVar[int] = 1
+
+    @abstractmethod
+    def more_terms(
+        self, model: VariationalModel, x: Tensor, terms: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return what else is measured of each x, (N,) each, given the terms of the ELBO."""
+
+    @abstractmethod
+    def more_figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the figures that are no means of terms."""
+
+    @torch.inference_mode()
+    def measure(
+        self, model: VariationalModel, split: Split, *, full: bool, train: Split | None = None
+    ) -> Measured:
+        """Measure; see `Family.measure`. The importance-weighted bound is what is costly."""
+        draws, weighted_draws = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+        parts = []
+        for x in split.x.split(BATCH):
+            x = as_input(x).to(model.device)
+            terms = model.score(
+                x, num_samples=self.elbo_samples, importance_samples=0, generator=draws
+            )
+            if full:
+                terms["log_likelihood"] = model.log_likelihood(
+                    x, num_samples=IMPORTANCE_SAMPLES, generator=weighted_draws
+                )
+            parts.append(terms | self.more_terms(model, x, terms))
+        examples = joined(parts)
+        return means(examples) | self.more_figures(examples), examples

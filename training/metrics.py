@@ -1,0 +1,97 @@
+"""Metrics that need no model: of pictures, of grids of codes, and how sure a mean is."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["code_baselines", "perplexity", "psnr", "squared_error", "ssim", "standard_error"]
+
+PSEUDO_COUNT = 0.1  # of the baselines that count codes
+
+
+def code_baselines(train: Tensor, codes: Tensor, num_codes: int) -> dict[str, Tensor]:
+    """Return the bits per code (N,) of two models that count codes in a training set.
+
+    The unigram model knows how often each code occurs. The first-order Markov model has
+    p(code | left neighbour), in the first column p(code | code above), and the unigram at the
+    first code.
+
+    Arguments:
+        train: Codes (M, H, W).
+        codes: Codes (N, H, W).
+        num_codes: Size K of the codebook.
+    """
+
+    def log_table(*given: Tensor) -> Tensor:
+        index = torch.zeros_like(given[0])
+        for code in given:
+            index = index * num_codes + code
+        counts = index.flatten().bincount(minlength=num_codes ** len(given)).double()
+        counts = (counts + PSEUDO_COUNT).view(-1, num_codes)
+        return (counts / counts.sum(1, keepdim=True)).log2()
+
+    unigram = log_table(train)[0]
+    left = log_table(train[:, :, :-1], train[:, :, 1:])
+    above = log_table(train[:, :-1, 0], train[:, 1:, 0])
+    markov = torch.cat(
+        [
+            unigram[codes[:, 0, 0]][:, None],
+            above[codes[:, :-1, 0], codes[:, 1:, 0]],
+            left[codes[:, :, :-1], codes[:, :, 1:]].flatten(1),
+        ],
+        1,
+    )
+    return {
+        "unigram_bits_per_code": -unigram[codes].flatten(1).mean(1),
+        "markov_bits_per_code": -markov.mean(1),
+    }
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity of images (N, C, H, W) in [0, 1], (N,).
+
+    Gaussian window of 11 x 11 with standard deviation 1.5, K1 0.01, K2 0.03, at every pixel of
+    images reflected at their border: the defaults of torchmetrics.
+
+    References:
+        Image Quality Assessment: From Error Visibility to Structural Similarity (Wang et al.
+        2004), https://doi.org/10.1109/TIP.2003.819861
+    """
+    channels = x.shape[1]
+    window = torch.exp(-0.5 * (torch.arange(-5, 6, device=x.device, dtype=x.dtype) / 1.5) ** 2)
+    window = (window / window.sum()).expand(channels, 1, 1, 11)
+
+    def mean(values: Tensor) -> Tensor:
+        values = F.pad(values, (5, 5, 5, 5), mode="reflect")
+        rows = F.conv2d(values, window, groups=channels)
+        return F.conv2d(rows, window.transpose(2, 3), groups=channels)
+
+    mx, my = mean(x), mean(y)
+    vx, vy = (mean(x * x) - mx * mx).clamp_min(0), (mean(y * y) - my * my).clamp_min(0)
+    covariance = mean(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mx * my + c1) * (2 * covariance + c2)
+    return (similarity / ((mx * mx + my * my + c1) * (vx + vy + c2))).flatten(1).mean(1)
+
+
+def standard_error(x: Tensor) -> float:
+    """Standard error of the mean of x (N,)."""
+    return (x.std() / math.sqrt(len(x))).item()
+
+
+def squared_error(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared error of each image (N, C, H, W), (N,)."""
+    return (x - y).square().flatten(1).mean(1)
+
+
+def psnr(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB of images in [0, 1] whose pooled squared error is `mse`."""
+    return -10 * math.log10(mse)
+
+
+def perplexity(codes: Tensor, num_codes: int) -> tuple[int, float]:
+    """Return how many of the codes occur, and exp of the entropy of how often."""
+    p = codes.flatten().bincount(minlength=num_codes) / codes.numel()
+    return int((p > 0).sum()), (-torch.xlogy(p, p).sum()).exp().item()

@@ -1,0 +1,405 @@
+"""Publish entries, or runs of one's own.
+
+What is published is what was measured: the component files bit for bit, config.json, the card
+with its pictures, and metrics.json. It goes to a folder, to a Hub in one commit, or into a git
+repository of the layout that self-hosted mirrors serve.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from huggingface_hub import CommitOperationAdd, HfApi, get_token, hf_hub_download
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    disable_progress_bars,
+    validate_repo_id,
+)
+from tqdm import tqdm
+
+from lvmzoo import hub, list_models, loading, registry
+from lvmzoo.checkpoint import CheckpointError, read_component
+from lvmzoo.files import atomic_folder, write_json
+from lvmzoo.models.base import ZooModel
+from lvmzoo.registry import ModelInfo, WeightsFile, model_info
+from training.options import failing_cleanly
+from training.release import cards, records
+from training.run import RECORD, read_record
+
+__all__ = ["build_entry", "build_run", "commit_to_git", "pin", "upload"]
+
+_MESSAGE = "Publish weights, card and figures"
+
+
+def build_entry(info: ModelInfo, folder: Path) -> None:
+    """Fill a folder with an entry's bundled weights, card and figures.
+
+    Raises:
+        CheckpointError: The entry has no weights, or they are not those of the registry.
+        ValueError: It has no measured figures.
+    """
+    if not info.pretrained:
+        raise CheckpointError(f"{info.name} has no weights yet")
+    if not (records.CARDS / f"{info.name}.json").exists():
+        raise ValueError(f"{info.name} has no measured figures")
+    model = loading.from_pretrained(info.name)  # checks every hash, shape and value
+    record = records.read_record(info.name)
+    sources = {name: registry.WEIGHTS / file.name for name, file in info.files.items()}
+    _fill(folder, model, info, record, sources, records.CARDS)
+
+
+def build_run(name: str, run: Path, folder: Path) -> None:
+    """Fill a folder with the weights, card and figures of a run of one's own.
+
+    Arguments:
+        name: What the card calls the model, and loads it by.
+        run: Folder of the run; its evaluation on the test split is in `evaluation/`.
+        folder: Where to.
+
+    Raises:
+        ValueError: There are no figures, or they were measured on other bytes.
+    """
+    figures = run / "evaluation/metrics.test.json"
+    if not (run / RECORD).exists():
+        raise ValueError(f"{run} is no finished run: it has no {RECORD}")
+    facts = read_record(run)
+    if not figures.exists():
+        raise ValueError(
+            f"{run} has no measured figures: run `python -m training.evaluate {facts['entry']} "
+            f"--weights {run}` first, with the --data or --images of the run"
+        )
+    model = loading.from_pretrained(run)
+    record = {"run": facts, "test": records.read_json(figures)}
+    assert model.origin is not None
+    if record["test"]["weights"] != model.origin.sha256:
+        raise ValueError(f"the figures of {run} were measured on other weights; evaluate it again")
+    entry = model_info(facts["entry"])
+    sources = {part: run / f"{part}.safetensors" for part in model.COMPONENTS}
+    dtype = facts["recipe"]["dtype"]
+    own = entry.classes != getattr(model.config, "classes", ())
+    info = replace(
+        entry,
+        name=name,
+        dataset=model.config.dataset,
+        classes=tuple(getattr(model.config, "classes", ())),
+        data_licence="that of the pictures" if own else entry.data_licence,
+        parameters=record["test"]["parameters"],
+        files={
+            part: WeightsFile(path.name, model.origin.sha256[part], path.stat().st_size, dtype)
+            for part, path in sources.items()
+        },
+    )
+    _fill(folder, model, info, record, sources, run / "evaluation")
+
+
+def _fill(
+    folder: Path,
+    model: ZooModel,
+    info: ModelInfo,
+    record: dict[str, Any],
+    sources: dict[str, Path],
+    pictures: Path,
+) -> None:
+    files = {}
+    for component, source in sources.items():
+        target = folder / f"{component}.safetensors"
+        shutil.copyfile(source, target)
+        read_component(target, sha256=info.files[component].sha256)
+        files[component] = replace(info.files[component], name=target.name)
+    model.write_config(folder)
+    write_json(folder / "metrics.json", record["test"])
+    for picture in pictures.glob(f"{record['test']['entry']}_*.png"):
+        shutil.copyfile(picture, folder / picture.name)
+    text = cards.render(replace(info, files=files), record, folder)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def upload(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> str:
+    """Upload a folder to the Hub in one commit; the same content again makes none.
+
+    Returns:
+        The repository's head commit.
+
+    Raises:
+        ValueError: There is no token, it may not write, or the Hub cannot be reached.
+    """
+    token = _token()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    api = HfApi(token=token)
+    # Not upload_folder, which may spread a folder over several commits.
+    files = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
+    try:
+        api.create_repo(repo_id, private=private or None, exist_ok=True)
+        public = private and not api.model_info(repo_id).private
+        if not public and revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        if not public:
+            commit = api.create_commit(repo_id, files, commit_message=_MESSAGE, revision=revision)
+            return str(commit.oid)
+    except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
+        reason = hub.why_not_written(error).replace(token, "…")
+        raise ValueError(f"cannot publish to {repo_id}: {reason}") from None
+    raise ValueError(f"{repo_id} exists and is public: make it private on the Hub first")
+
+
+def _token() -> str:
+    token = get_token()
+    if token is None:
+        raise ValueError("no Hub token: set HF_TOKEN or run `hf auth login`")
+    return token
+
+
+def commit_to_git(folder: Path, root: Path, repo_id: str) -> str:
+    """Commit a folder into the git repository `root/models/ORG/NAME`, made if absent.
+
+    Returns:
+        The head commit; the same content again makes no new one.
+
+    Raises:
+        ValueError: git fails.
+    """
+    repository = root / "models" / repo_id
+    if not (repository / ".git").exists():
+        repository.mkdir(parents=True, exist_ok=True)
+        _git(repository, "init", "--quiet", "--initial-branch=main")
+    with atomic_folder(repository) as staged:
+        shutil.copytree(folder, staged, dirs_exist_ok=True)
+    _git(repository, "add", "--all")
+    if _git(repository, "status", "--porcelain"):
+        _git(repository, "commit", "--quiet", "-m", _MESSAGE)
+    return _git(repository, "rev-parse", "HEAD")
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    # The user's own settings must not change the bytes, ask for a key, or be needed.
+    settings = "user.name=lvmzoo user.email=lvmzoo@localhost commit.gpgsign=false "
+    settings += "core.autocrlf=false core.hooksPath=/dev/null"
+    given = [part for setting in settings.split() for part in ("-c", setting)]
+    command = ["git", "-C", str(repository), *given, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise ValueError("--git needs git, which is not installed") from None
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip() or str(error)).splitlines()[-1]
+        raise ValueError(f"git {arguments[0]} failed in {repository}: {reason}") from None
+    return done.stdout.strip()
+
+
+def pin(info: ModelInfo, repo_id: str, revision: str | None) -> str:
+    """Write an entry's repository and its present commit into the registry's index.
+
+    Returns:
+        The commit.
+
+    Raises:
+        ValueError: The entry has no weights, or the repository cannot be read.
+        CheckpointError: The repository does not hold the entry's bytes.
+    """
+    if not info.pretrained:
+        raise ValueError(f"{info.name} has no weights yet")
+    try:
+        commit = str(HfApi().model_info(repo_id, revision=revision or "main").sha)
+        paths = {
+            component: hf_hub_download(repo_id, f"{component}.safetensors", revision=commit)
+            for component in info.files
+        }
+    except Exception as error:
+        raise ValueError(f"cannot look at {repo_id}: {hub.why_not_read(error)}") from None
+    for component, file in info.files.items():
+        read_component(Path(paths[component]), sha256=file.sha256, size=file.size)
+    index = dict(registry.read_index())
+    index[info.name] = {**index[info.name], "repository": repo_id, "revision": commit}
+    records.write_index(index)
+    return commit
+
+
+class _Target(ABC):
+    """Where something is published."""
+
+    def name_of(self, name: str) -> str:
+        """Return what the card of a run loads it by."""
+        return f"./{name}"
+
+    @abstractmethod
+    def publish(self, name: str, folder: Path) -> str:
+        """Publish a folder under a name; return a line about it."""
+
+
+@dataclass(frozen=True)
+class _Nowhere(_Target):
+    """A rehearsal."""
+
+    def publish(self, name: str, folder: Path) -> str:
+        """Print files, sizes and SHA-256."""
+        print(name)
+        for path in sorted(folder.iterdir()):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            print(f"  {path.name:<40} {path.stat().st_size:>10,}  {digest}")
+        return f"{name}: nothing was published"
+
+
+@dataclass(frozen=True)
+class _Folder(_Target):
+    """A folder, or one in it for each entry."""
+
+    path: Path
+    one_each: bool
+
+    def name_of(self, name: str) -> str:
+        """Return the folder's own name."""
+        return f"./{self.path.name}"
+
+    def publish(self, name: str, folder: Path) -> str:
+        """Copy the folder."""
+        target = self.path / name if self.one_each else self.path
+        with atomic_folder(target) as staged:
+            shutil.copytree(folder, staged, dirs_exist_ok=True)
+        return f"{name}: written to {target}"
+
+
+@dataclass(frozen=True)
+class _Repository(_Target):
+    """A repository ORG/NAME; one for each entry if there is no name."""
+
+    org: str
+    repository: str | None
+
+    def __post_init__(self) -> None:
+        """Check that it can be a repository's name."""
+        validate_repo_id(f"{self.org}/{self.repository or 'name'}")
+
+    def name_of(self, name: str) -> str:
+        """Return the repository's id."""
+        return f"{self.org}/{self.repository or name}"
+
+
+@dataclass(frozen=True)
+class _Hub(_Repository):
+    """On the Hub."""
+
+    private: bool
+    revision: str | None
+
+    def publish(self, name: str, folder: Path) -> str:
+        """Upload the folder."""
+        repo_id = self.name_of(name)
+        commit = upload(folder, repo_id, private=self.private, revision=self.revision)
+        return f"{name}: {repo_id} at {commit}"
+
+
+@dataclass(frozen=True)
+class _Git(_Repository):
+    """A git repository below `root/models`."""
+
+    root: Path
+
+    def publish(self, name: str, folder: Path) -> str:
+        """Commit the folder."""
+        repo_id = self.name_of(name)
+        commit = commit_to_git(folder, self.root, repo_id)
+        return f"{name}: {self.root}/models/{repo_id} at {commit}"
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--all", "everything", is_flag=True, help="Every entry with weights; with --org.")
+@click.option("--to", type=click.Path(path_type=Path), help="Write a folder.")
+@click.option("--repo-id", help="Upload to ORG/NAME on the Hub.")
+@click.option("--org", help="Upload each entry to ORG/ENTRY.")
+@click.option("--git", "git", type=click.Path(path_type=Path), help="Commit below DIR/models.")
+@click.option("--private", is_flag=True)
+@click.option("--revision", help="Branch of the Hub repository.")
+@click.option("--pin", "pinning", is_flag=True, help="Record the published commit in the index.")
+@click.option("--dry-run", is_flag=True, help="Print files, sizes and SHA-256 only.")
+@failing_cleanly
+def main(
+    name: str | None, run: Path | None, everything: bool, pinning: bool, **options: Any
+) -> None:
+    """Publish the entry NAME, or with --run a run under that name."""
+    if everything == (name is not None):
+        raise click.UsageError("give an entry, or --all")
+    if run is not None and (everything or pinning):
+        raise click.UsageError("--run goes with a name, and a run is not in the registry: no --pin")
+    target = _target(everything=everything, pinning=pinning, **options)
+    if isinstance(target, _Hub) and not pinning:
+        _token()  # before any work
+
+    def publish(name: str) -> str:
+        if pinning:
+            assert isinstance(target, _Hub)
+            commit = pin(model_info(name), target.name_of(name), target.revision)
+            return f"{name}: pinned to {target.name_of(name)} at {commit}"
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            if run is not None:
+                build_run(target.name_of(name), run, folder)
+            else:
+                build_entry(model_info(name), folder)
+            return target.publish(name, folder)
+
+    if name is not None:
+        print(publish(name))
+        return
+    names = list_models(pretrained=True)
+    failures = {}
+    for entry in tqdm(names, disable=None):
+        try:
+            tqdm.write(publish(entry))
+        except (ValueError, CheckpointError, OSError) as error:
+            failures[entry] = str(error)
+    print(f"published {len(names) - len(failures)} of {len(names)} entries")
+    for entry, reason in failures.items():
+        print(f"  {entry}: {reason}")
+    if failures:
+        raise click.ClickException(f"not published: {len(failures)} of {len(names)}")
+
+
+def _target(
+    *,
+    everything: bool,
+    pinning: bool,
+    to: Path | None,
+    repo_id: str | None,
+    org: str | None,
+    git: Path | None,
+    private: bool,
+    revision: str | None,
+    dry_run: bool,
+) -> _Target:
+    """Return where to publish, as the options say.
+
+    Raises:
+        click.UsageError: They do not fit together.
+    """
+    if repo_id is not None and (org is not None or everything):
+        raise click.UsageError("--repo-id is for one entry, --org for any number; give one of them")
+    org, repository = (org, None) if repo_id is None else _split(repo_id)
+    elsewhere = git is not None or org is not None
+    if (to is not None and elsewhere) or not (to or elsewhere or dry_run):
+        raise click.UsageError("say where to: one of --to, --git, --repo-id and --org")
+    if (private or revision or pinning) and (org is None or git is not None):
+        raise click.UsageError("--private, --revision and --pin are for --repo-id and --org")
+    if dry_run and not pinning:
+        return _Nowhere()
+    if to is not None:
+        return _Folder(to, everything)
+    if git is not None:
+        return _Git(org or "lvmzoo", repository, git)
+    assert org is not None
+    return _Hub(org, repository, private, revision)
+
+
+def _split(repo_id: str) -> tuple[str, str]:
+    org, slash, repository = repo_id.partition("/")
+    if not slash:
+        raise click.UsageError(f"a repository is named ORG/NAME, not {repo_id}")
+    return org, repository

@@ -1,0 +1,318 @@
+"""Runs: what is trained, on what, how and where; one for each component of an entry.
+
+A run on disk is a folder with checkpoints, a log, and, when it is finished, the component's file
+and a record. The folder of an entry of several components holds a folder for each, and the files
+of all of them when they are finished.
+"""
+
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lvmzoo import registry
+from lvmzoo.checkpoint import CheckpointError
+from lvmzoo.files import atomic_folder, write_json
+from lvmzoo.models.base import CONFIG_NAME
+from lvmzoo.registry import ModelInfo
+from training import checkpoints
+from training.data import Split, sha256
+from training.families import family_of
+from training.families.base import Family
+from training.recipe import EntryRecipe, Recipe, with_defaults
+
+__all__ = [
+    "EntryRun",
+    "Options",
+    "OtherRunError",
+    "Run",
+    "Stage",
+    "commit",
+    "component_of",
+    "read_record",
+    "records_of",
+    "sha256_of",
+    "write_config",
+]
+
+RECORD = "run.json"
+
+
+class OtherRunError(RuntimeError):
+    """A folder holds another run than the one that is to go on there."""
+
+
+class Stage(StrEnum):
+    """How far the making of an entry is."""
+
+    NOT_BEGUN = "not begun"
+    BEGUN = "begun"
+    TRAINED = "trained"
+    MEASURED = "measured"
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out; none of it changes what comes out.
+
+    Arguments:
+        device: "auto", "cpu" or "cuda".
+        checkpoint_every: Seconds between checkpoints.
+        deadline: When to stop, a moment of `time.monotonic`.
+        compile: Compile the model's part of a step.
+        ahead: Prepare the whole training set, which pays from one epoch on.
+    """
+
+    device: str = "auto"
+    checkpoint_every: float = 120.0
+    deadline: float = math.inf
+    compile: bool = False
+    ahead: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """The training of one component.
+
+    Arguments:
+        info: The entry.
+        component: Which component of its model; "model" is all of it.
+        recipe: How.
+        train: The training set.
+        validation: The validation set.
+        out: Folder of the run.
+        given: Files of the components that were trained before.
+        options: How it is carried out.
+        variants: Of the entry's recipe, by which `recipe` was made; for the record.
+        settings: Changes of the entry's recipe, likewise.
+    """
+
+    info: ModelInfo
+    component: str
+    recipe: Recipe
+    train: Split
+    validation: Split
+    out: Path
+    given: Mapping[str, Path] = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
+    variants: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> Family:
+        """What is known of its family."""
+        return family_of(self.info.model_class)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training set; a set smaller than a batch makes one."""
+        return max(1, len(self.train) // self.recipe.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in the whole run."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    @property
+    def file(self) -> Path:
+        """Where the component's file will be."""
+        return self.out / f"{self.component}.safetensors"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be continued."""
+        identity = {
+            "entry": self.info.name,
+            "recipe": asdict(self.recipe),
+            "data": sha256(self.train),
+            "validation_data": sha256(self.validation),
+            "config": json.loads(json.dumps(dict(self.info.config))),
+        }
+        if self.component != "model":
+            identity |= {"component": self.component, "given": sha256_of(self.given)}
+        return identity
+
+    def check_same(self, found: Mapping[str, Any]) -> None:
+        """Check that a checkpoint or record is of this run.
+
+        Raises:
+            OtherRunError: It is of another; the message says in what they differ.
+        """
+        for key, value in self.identity.items():
+            there, differs = found.get(key), key.replace("_", " ")
+            if key == "recipe":
+                there = with_defaults(type(self.recipe), there or {})
+            if isinstance(value, dict) and isinstance(there, dict):
+                names = [k for k in value if there.get(k) != value[k]]
+                if not names:
+                    continue
+                differs = f"{key} ({', '.join(names)})"
+            if there != value:
+                raise OtherRunError(
+                    f"cannot go on with {self.out}: its {differs} differs from this run's; move it "
+                    "away, or use another folder (training.train: or --overwrite)"
+                )
+
+    @property
+    def finished(self) -> bool:
+        """Whether `out` holds this run, finished.
+
+        Raises:
+            OtherRunError: It holds another.
+        """
+        if not (self.out / RECORD).exists():
+            return False
+        self.check_same(read_record(self.out))
+        return True
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words."""
+        if (self.out / RECORD).exists():
+            return Stage.TRAINED
+        step = checkpoints.latest_step(self.out) if self.out.is_dir() else None
+        if step is None:
+            return Stage.NOT_BEGUN
+        return f"{Stage.BEGUN}, at step {step} of {self.total_steps}"
+
+
+@dataclass(frozen=True)
+class EntryRun:
+    """The training of an entry: a run for each component that it does not share.
+
+    Arguments:
+        info: The entry.
+        recipe: Its recipe.
+        out: Its folder.
+        runs: In the order in which they are trained.
+        given: Files of the components that are taken from another entry.
+    """
+
+    info: ModelInfo
+    recipe: EntryRecipe
+    out: Path
+    runs: tuple[Run, ...]
+    given: Mapping[str, Path]
+
+    @classmethod
+    def plan(
+        cls,
+        info: ModelInfo,
+        recipe: EntryRecipe,
+        splits: tuple[Split, Split],
+        out: Path,
+        options: Options = Options(),
+    ) -> "EntryRun":
+        """Lay out the runs of an entry; nothing is written.
+
+        A model of one component is trained in `out` itself. Others have a folder in it for each
+        component; a component that the recipe takes from another entry is looked for beside `out`,
+        then among the bundled weights.
+
+        Raises:
+            CheckpointError: What another entry is to give does not exist.
+        """
+        shared = {c: _find_shared(c, entry, out.parent) for c, entry in recipe.shared.items()}
+        given, runs = dict(shared), []
+        for component, values in recipe.components.items():
+            folder = out if component == "model" else out / component
+            run = Run(info, component, values, *splits, folder, dict(given), options)
+            run = replace(run, variants=recipe.variants, settings=recipe.settings)
+            runs.append(run)
+            given[component] = run.file
+        return cls(info, recipe, out, tuple(runs), shared)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Where the files of all components are, or will be."""
+        return {**self.given, **{run.component: run.file for run in self.runs}}
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder holds more than an evaluation of bundled weights."""
+        return self.out.is_dir() and any(path.name != "evaluation" for path in self.out.iterdir())
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words."""
+        if len(self.runs) == 1 and self.runs[0].out == self.out:
+            return self.runs[0].progress
+        return ", ".join(f"{run.component} {run.progress}" for run in self.runs)
+
+    def assemble(self) -> None:
+        """Make the folder that `lvmzoo.from_pretrained` loads: the files byte for byte.
+
+        The record of the last component becomes the folder's, with those of the others in its
+        "parts"; the record is written last.
+        """
+        if self.runs[-1].out == self.out:
+            return
+        checkpoints.sweep(self.out)
+        folders = {c: p.parent for c, p in self.files.items() if (p.parent / RECORD).exists()}
+        records = {component: read_record(folder) for component, folder in folders.items()}
+        record = records.pop(self.runs[-1].component)
+        with atomic_folder(self.out) as folder:
+            for component, path in self.files.items():
+                (folder / f"{component}.safetensors").write_bytes(path.read_bytes())
+            write_config(folder, record)
+        write_json(self.out / RECORD, record | {"parts": records})
+
+
+def _find_shared(component: str, entry: str, runs: Path) -> Path:
+    """Return another entry's file of a component: that of its run, else the bundled one."""
+    trained = runs / entry / component / f"{component}.safetensors"
+    if trained.exists():
+        return trained
+    bundled = registry.model_info(entry).files.get(component)
+    if bundled is not None and (registry.WEIGHTS / bundled.name).exists():
+        return registry.WEIGHTS / bundled.name
+    raise CheckpointError(
+        f"the {component} is that of {entry}, which has no weights and no run {trained.parent}; "
+        f"train {entry} first"
+    )
+
+
+def write_config(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the config.json of a model from the record of its run."""
+    model_class = registry.model_info(record["entry"]).model_class
+    write_json(folder / CONFIG_NAME, {"model_class": model_class} | record["config"])
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """Return the record of a finished run."""
+    record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    return record
+
+
+def records_of(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the records of all components that a run's record holds, the run's own last."""
+    return {**record.get("parts", {}), component_of(record): dict(record)}
+
+
+def component_of(record: Mapping[str, Any]) -> str:
+    """Return the component that a recorded run has trained."""
+    return str(record.get("component", "model"))
+
+
+def sha256_of(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file."""
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+
+
+def commit() -> str | None:
+    """Return the commit of the code that runs; None outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(
+            [*command, "--abbrev=40", "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
