@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["augment", "draw_noise", "flipped"]
-
 MAX_SHIFT = 2
 CONTRAST, BRIGHTNESS = 0.2, 0.1
 

@@ -20,16 +20,6 @@ from torch import Tensor
 from lvmzoo.checkpoint import CheckpointError, read_component, serialize
 from lvmzoo.files import atomic_file
 
-__all__ = [
-    "Saved",
-    "latest_step",
-    "load_latest",
-    "pack_optimizer",
-    "save",
-    "sweep",
-    "unpack_optimizer",
-]
-
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.safetensors")
 _KEPT = 2
 

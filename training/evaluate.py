@@ -22,8 +22,6 @@ from training.families import family_of
 from training.families.base import Measured
 from training.options import data_option, failing_cleanly, images_option, read_split
 
-__all__ = ["evaluate", "load_weights", "measure"]
-
 FIRST = 1000
 
 
@@ -31,7 +29,7 @@ def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
     """Load an entry's own weights, or those in a file or folder, which must be of its class.
 
     Raises:
-        CheckpointError: They are absent, damaged or of another class.
+        CheckpointError: They are absent or damaged.
         ValueError: They are of another class.
     """
     if weights is None:
@@ -39,7 +37,8 @@ def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
     else:
         load = loading.from_file if weights.is_file() else loading.from_pretrained
         model = load(weights)
-    family_of(info.model_class).check_class(model, info)
+    if type(model).__name__ != info.model_class:
+        raise ValueError(f"{weights} holds a {type(model).__name__}, not a {info.model_class}")
     faster: ZooModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return faster
 
@@ -73,16 +72,7 @@ def evaluate(
     full: bool = True,
     train: Split | None = None,
 ) -> dict[str, Any]:
-    """Measure, and write metrics, per-example terms and pictures into a folder.
-
-    Arguments:
-        info: The entry.
-        weights: As for `load_weights`.
-        data: The examples.
-        split: Their name in what is written.
-        out: The folder.
-        full: Whether to draw pictures, and measure what is costly.
-        train: The training set, for baselines that count in it.
+    """Measure, and write metrics, per-example terms and (if `full`) pictures into a folder.
 
     Returns:
         What metrics.SPLIT.json holds.

@@ -18,8 +18,6 @@ from training import checkpoints
 from training.run import RECORD, EntryRun, Run, commit
 from training.trainer import Trainer
 
-__all__ = ["fit", "fit_entry"]
-
 LOG = "log.jsonl"
 # Seconds before a deadline that are left for the last checkpoint and the end of the process.
 RESERVE = 10.0
@@ -179,6 +177,7 @@ def _finish(trainer: Trainer) -> None:
         "examples": len(run.train),
         "data_source": run.train.source,
         "data_caveat": run.train.caveat,
+        "own_pictures": run.train.own,
         "seconds": round(trainer.seconds, 1),
         "hardware": _hardware(trainer.device),
         "precision": trainer.precision,

@@ -17,17 +17,6 @@ from training.data import DataError, Split, load_folder, load_split
 from training.run import OtherRunError
 from training.trainer import TrainingError
 
-__all__ = [
-    "compile_option",
-    "data_option",
-    "device_option",
-    "duration",
-    "failing_cleanly",
-    "images_option",
-    "read_split",
-    "time_limit_option",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

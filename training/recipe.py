@@ -10,18 +10,6 @@ from typing import Any
 from lvmzoo.checkpoint import CheckpointError, build_config
 from lvmzoo.checks import check_count
 
-__all__ = [
-    "RECIPES",
-    "EntryRecipe",
-    "Recipe",
-    "RecipeError",
-    "parse_settings",
-    "read_recipe",
-    "require",
-    "train_command",
-    "with_defaults",
-]
-
 RECIPES = Path(__file__).parent / "recipes"
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "bf16")
@@ -94,25 +82,15 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class EntryRecipe:
-    """The recipe of an entry: a `Recipe` for each component that it trains.
-
-    Arguments:
-        entry: The entry.
-        components: The components that are trained, in the order in which they are.
-        shared: The components that are taken from another entry, and from which.
-        compare_with: The entry whose figures the card puts beside this one's; "" if none.
-        offers: The variants that the file has.
-        variants: Those that were chosen.
-        settings: What was changed for this run, "key=value" each.
-    """
+    """The recipe of an entry: a `Recipe` for each component that it trains."""
 
     entry: str
-    components: Mapping[str, Recipe]
-    shared: Mapping[str, str]
-    compare_with: str
-    offers: tuple[str, ...]
-    variants: tuple[str, ...]
-    settings: tuple[str, ...]
+    components: Mapping[str, Recipe]  # in the order in which they are trained
+    shared: Mapping[str, str]  # components that are taken from another entry, and from which
+    compare_with: str  # the entry whose figures the card puts beside this one's; "" if none
+    offers: tuple[str, ...]  # the variants that the file has
+    variants: tuple[str, ...]  # those that were chosen
+    settings: tuple[str, ...]  # changes for this run, "key=value" each
 
 
 def read_recipe(

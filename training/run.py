@@ -27,20 +27,6 @@ from training.families import family_of
 from training.families.base import Family
 from training.recipe import EntryRecipe, Recipe, with_defaults
 
-__all__ = [
-    "EntryRun",
-    "Options",
-    "OtherRunError",
-    "Run",
-    "Stage",
-    "commit",
-    "component_of",
-    "read_record",
-    "records_of",
-    "sha256_of",
-    "write_config",
-]
-
 RECORD = "run.json"
 
 
@@ -60,50 +46,29 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out; none of it changes what comes out.
-
-    Arguments:
-        device: "auto", "cpu" or "cuda".
-        checkpoint_every: Seconds between checkpoints.
-        deadline: When to stop, a moment of `time.monotonic`.
-        compile: Compile the model's part of a step.
-        ahead: Prepare the whole training set, which pays from one epoch on.
-    """
+    """How a run is carried out; none of it changes what comes out."""
 
     device: str = "auto"
-    checkpoint_every: float = 120.0
-    deadline: float = math.inf
+    checkpoint_every: float = 120.0  # seconds
+    deadline: float = math.inf  # a moment of `time.monotonic`
     compile: bool = False
-    ahead: bool = True
+    ahead: bool = True  # prepare the whole training set, which pays from one epoch on
 
 
 @dataclass(frozen=True)
 class Run:
-    """The training of one component.
-
-    Arguments:
-        info: The entry.
-        component: Which component of its model; "model" is all of it.
-        recipe: How.
-        train: The training set.
-        validation: The validation set.
-        out: Folder of the run.
-        given: Files of the components that were trained before.
-        options: How it is carried out.
-        variants: Of the entry's recipe, by which `recipe` was made; for the record.
-        settings: Changes of the entry's recipe, likewise.
-    """
+    """The training of one component: what is trained, how, on what, and where it is written."""
 
     info: ModelInfo
-    component: str
+    component: str  # "model" is all of it
     recipe: Recipe
     train: Split
     validation: Split
     out: Path
-    given: Mapping[str, Path] = field(default_factory=dict)
+    given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
     options: Options = field(default_factory=Options)
-    variants: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()  # of the entry's recipe, for the record
+    settings: tuple[str, ...] = ()  # changes of it, likewise
 
     @property
     def family(self) -> Family:
@@ -185,21 +150,13 @@ class Run:
 
 @dataclass(frozen=True)
 class EntryRun:
-    """The training of an entry: a run for each component that it does not share.
-
-    Arguments:
-        info: The entry.
-        recipe: Its recipe.
-        out: Its folder.
-        runs: In the order in which they are trained.
-        given: Files of the components that are taken from another entry.
-    """
+    """The training of an entry: a run for each component that it does not share."""
 
     info: ModelInfo
     recipe: EntryRecipe
     out: Path
-    runs: tuple[Run, ...]
-    given: Mapping[str, Path]
+    runs: tuple[Run, ...]  # in the order in which they are trained
+    given: Mapping[str, Path]  # components that are taken from another entry
 
     @classmethod
     def plan(
@@ -237,7 +194,7 @@ class EntryRun:
     @property
     def begun(self) -> bool:
         """Whether the folder holds more than an evaluation of bundled weights."""
-        return self.out.is_dir() and any(path.name != "evaluation" for path in self.out.iterdir())
+        return is_begun(self.out)
 
     @property
     def progress(self) -> str:
@@ -277,6 +234,11 @@ def _find_shared(component: str, entry: str, runs: Path) -> Path:
         f"the {component} is that of {entry}, which has no weights and no run {trained.parent}; "
         f"train {entry} first"
     )
+
+
+def is_begun(out: Path) -> bool:
+    """Whether the folder of a run holds more than an evaluation of bundled weights."""
+    return out.is_dir() and any(path.name != "evaluation" for path in out.iterdir())
 
 
 def write_config(folder: Path, record: Mapping[str, Any]) -> None:

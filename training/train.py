@@ -23,8 +23,6 @@ from training.options import (
 from training.recipe import VARIANTS, read_recipe
 from training.run import EntryRun, Options
 
-__all__ = ["main", "prepare_out"]
-
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
 
 

@@ -19,8 +19,6 @@ from training import checkpoints
 from training.data import as_input
 from training.run import Run
 
-__all__ = ["Trainer", "TrainingError", "generator_for"]
-
 
 class TrainingError(RuntimeError):
     """Training cannot go on, or cannot begin on this device."""

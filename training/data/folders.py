@@ -16,8 +16,6 @@ from lvmzoo.images import fit_image, open_image
 from lvmzoo.registry import DataSet
 from training.data.split import DataError, Split
 
-__all__ = ["load_folder", "read_tree"]
-
 
 def load_folder(folder: Path, split: str, data: DataSet) -> Split:
     """Load one's own pictures from `folder/{train,test}/<class>/**` as `data` has them.
@@ -39,7 +37,7 @@ def load_folder(folder: Path, split: str, data: DataSet) -> Split:
     classes = _classes(train)
     own = replace(data, name=folder.name, classes=classes, content_size=None)
     if split == "test" and test.is_dir():
-        return read_tree(test, own)
+        return replace(read_tree(test, own), own=True)
     whole = read_tree(train, own)
     if not test.is_dir():
         held_out = _tenth(whole.labels, 9, least=3)
@@ -52,7 +50,7 @@ def load_folder(folder: Path, split: str, data: DataSet) -> Split:
             f"the {split} split is empty: a tenth of each class of {train} would be in it, and no "
             "class has enough pictures"
         )
-    return whole
+    return replace(whole, own=True)
 
 
 def read_tree(folder: Path, data: DataSet) -> Split:

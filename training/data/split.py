@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["DataError", "Split", "as_input", "sha256"]
-
 
 class DataError(RuntimeError):
     """The data are not there, or are not what they should be."""
@@ -24,6 +22,7 @@ class Split:
         classes: Class names in the order of the labels.
         source: Where the data came from, in words, for the card.
         caveat: What whoever reads figures measured on them must know, a sentence; "" if nothing.
+        own: Whether they are one's own pictures, and no data set that has a name.
     """
 
     x: Tensor
@@ -31,6 +30,7 @@ class Split:
     classes: tuple[str, ...]
     source: str
     caveat: str = ""
+    own: bool = False
 
     def __len__(self) -> int:
         return len(self.x)

@@ -11,8 +11,6 @@ from torch.distributions import MultivariateNormal
 from lvmzoo.registry import DataSet
 from training.data.split import Split
 
-__all__ = ["Gaussian"]
-
 _SIZES = {"train": 10_000, "validation": 2_500, "test": 2_500}
 
 

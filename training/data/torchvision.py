@@ -13,8 +13,6 @@ from lvmzoo.registry import DataSet
 from training.data.folders import read_tree
 from training.data.split import DataError, Split, sha256
 
-__all__ = ["CIFAR10", "MNIST", "SVHN", "ImageSet"]
-
 Examples = tuple[Tensor, Tensor]
 
 
@@ -32,9 +30,11 @@ class ImageSet(ABC):
     def read(self, root: Path, split: str) -> Examples:
         """Return images (N, C, H, W) uint8 and labels (N,) of "train" or "test" in the layout."""
 
-    @abstractmethod
     def download(self, root: Path) -> None:
         """Let torchvision download both splits."""
+        from torchvision import datasets
+
+        getattr(datasets, type(self).__name__)(root, download=True)
 
     def load(self, data: DataSet, split: str, root: Path) -> Split:
         """Load a split; see `training.data.load_split`."""
@@ -45,15 +45,13 @@ class ImageSet(ABC):
         held_out[self.held_out] = True
         chosen = whole.take((held_out if split == "validation" else ~held_out).nonzero()[:, 0])
         if not len(chosen):
+            start, stop = self.held_out.start, self.held_out.stop
+            which = f"the last {-start:,}" if start < 0 else f"those from {start:,} to {stop - 1:,}"
             raise DataError(
                 f"the {split} split of {data.title} under {root} is empty: there are {len(whole)} "
-                f"training images, of which {self._held_out_text()} are for validation"
+                f"training images, of which {which} are for validation"
             )
         return chosen
-
-    def _held_out_text(self) -> str:
-        start, stop = self.held_out.start, self.held_out.stop
-        return f"the last {-start:,}" if start < 0 else f"those from {start:,} to {stop - 1:,}"
 
 
 # Both halves of one data set: entries and splits of it follow one another, and reading one from
@@ -100,12 +98,6 @@ class MNIST(ImageSet):
         labels: Tensor = read_label_file(f"{stem}-labels-idx1-ubyte")
         return torch.nn.functional.pad(x, (2, 2, 2, 2)), labels
 
-    def download(self, root: Path) -> None:
-        """Download MNIST."""
-        from torchvision import datasets
-
-        datasets.MNIST(root, download=True)
-
 
 class CIFAR10(ImageSet):
     """CIFAR-10."""
@@ -127,12 +119,6 @@ class CIFAR10(ImageSet):
         cifar = datasets.CIFAR10(root, train=split == "train")
         x = torch.from_numpy(cifar.data).permute(0, 3, 1, 2).contiguous()
         return x, torch.tensor(cifar.targets)
-
-    def download(self, root: Path) -> None:
-        """Download CIFAR-10."""
-        from torchvision import datasets
-
-        datasets.CIFAR10(root, download=True)
 
 
 class SVHN(ImageSet):

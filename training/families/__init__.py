@@ -5,8 +5,6 @@ from importlib import import_module
 from lvmzoo.loading import model_class
 from training.families.base import Family
 
-__all__ = ["family_of"]
-
 
 def family_of(model_class_name: str) -> Family:
     """Return what is known of a model class: `FAMILY` of the module that is named as its own is.

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lvmzoo.checkpoint import submodule
-from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo
 from training.augment import augment, draw_noise
 from training.data import Split, as_input
 from training.recipe import Recipe
-
-__all__ = ["BATCH", "Family", "Measured", "Metric", "Objective", "joined", "means"]
 
 BATCH = 500  # examples that are measured at a time
 
@@ -145,17 +142,6 @@ class Family(ABC):
         With oneDNN's convolutions and with torch's own, 20 losses of a VLAE agree to 1e-7.
         """
         return 1e-4
-
-    def check_class(self, model: ZooModel, info: ModelInfo) -> None:
-        """Check that a model is of an entry's class.
-
-        Raises:
-            ValueError: It is of another.
-        """
-        if type(model).__name__ != info.model_class:
-            raise ValueError(
-                f"{info.name} is a {info.model_class}; the weights are of a {type(model).__name__}"
-            )
 
 
 def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -8,8 +8,6 @@ from lvmzoo.images import above
 from lvmzoo.models.base import ZooModel
 from training.families.base import Metric
 
-__all__ = ["COLUMNS", "PICTURES", "QUALITY", "draw_images"]
-
 COLUMNS = 10
 QUALITY = {
     "mse": Metric("MSE of reconstructions", "images in [0, 1]"),

@@ -7,15 +7,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lvmzoo.models.variational import VariationalModel
 from lvmzoo.registry import ModelInfo
 from training.data import Split, as_input
 from training.families.base import Metric
 from training.families.images import COLUMNS, PICTURES, QUALITY, draw_images
 from training.families.variational import VariationalFamily
 from training.metrics import psnr, squared_error
-
-__all__ = ["FAMILY"]
 
 
 class _VAE(VariationalFamily):
@@ -32,28 +29,22 @@ class _VAE(VariationalFamily):
         "per dimension are given, since they would read worse than raw pixels by construction."
     )
 
-    def more_terms(
-        self, model: VariationalModel, x: Tensor, terms: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Return squared errors, of posterior draws and of reconstructions."""
+    def terms(self, model: Any, x: Tensor, elbo: Mapping[str, Tensor]) -> dict[str, Tensor]:
         constant = 0.5 * x[0].numel() * math.log(2 * math.pi)
         return {
-            "half_squared_error": -terms["reconstruction"] - constant,
+            "half_squared_error": -elbo["reconstruction"] - constant,
             "mse": squared_error(model.reconstruct(x), x),
         }
 
-    def more_figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the PSNR, of the error pooled over all images."""
+    def figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
         return {"psnr": psnr(examples["mse"].mean().item())}
 
     @torch.inference_mode()
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
-        """Draw samples, reconstructions and interpolations."""
         x = as_input(split.x[: 6 * COLUMNS]).to(model.device)
         draw_images(model, x, torch.Generator().manual_seed(0), stem)
 
     def usage(self, info: ModelInfo) -> str:
-        """Return Python for the card."""
         return (
             'x = lvmzoo.load_images(["a.png", "b.png"], model)  # any size and mode\n'
             "z = model.encode(x)\n"
@@ -62,7 +53,6 @@ class _VAE(VariationalFamily):
         )
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        """Return the bound, its KL and the quality of reconstructions."""
         bound = f"ELBO {metrics['elbo']:.2f} nats, KL {metrics['kl']:.2f}"
         return f"{bound}, PSNR {metrics['psnr']:.2f} dB"
 

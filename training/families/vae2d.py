@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lvmzoo.models.variational import VariationalModel
 from lvmzoo.plot import save_scatter
 from lvmzoo.registry import ModelInfo
 from training.data import READERS, Split
@@ -14,8 +13,6 @@ from training.data.synthetic import Gaussian
 from training.families.base import Metric
 from training.families.variational import VariationalFamily
 from training.metrics import standard_error
-
-__all__ = ["FAMILY"]
 
 
 class _VAE2D(VariationalFamily):
@@ -30,19 +27,14 @@ class _VAE2D(VariationalFamily):
     # Training it takes less than a minute.
     retrained = ("gap", 0.01)
 
-    def more_terms(
-        self, model: VariationalModel, x: Tensor, terms: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Return how far the ELBO is below the true log-density."""
-        return {"gap": _truth(model.config.dataset).log_prob(x) - terms["elbo"]}
+    def terms(self, model: Any, x: Tensor, elbo: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"gap": _truth(model.config.dataset).log_prob(x) - elbo["elbo"]}
 
-    def more_figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the standard error of the gap, whose terms are paired."""
+    def figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
         return {"gap_se": standard_error(examples["gap"])}
 
     @torch.inference_mode()
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
-        """Draw the data beside samples with and without decoder noise."""
         generator = torch.Generator().manual_seed(0)
         panels = {
             "data": split.x[:1000],
@@ -54,18 +46,15 @@ class _VAE2D(VariationalFamily):
         save_scatter(panels, f"{stem}_samples.png")
 
     def usage(self, info: ModelInfo) -> str:
-        """Return Python for the card."""
         return ""
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        """Return the gap and what it consists of."""
         return (
             f"ELBO {metrics['elbo']:.2f} nats, KL {metrics['kl']:.2f}, "
             f"gap {metrics['gap']:.4f} ± {metrics['gap_se']:.4f}"
         )
 
     def data_text(self, info: ModelInfo) -> str:
-        """Return how the points are drawn."""
         return _truth(info.dataset).formula
 
 

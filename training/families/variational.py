@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,8 +10,6 @@ from torch import Tensor
 from lvmzoo.models.variational import VariationalModel
 from training.data import Split, as_input
 from training.families.base import BATCH, Family, Measured, Metric, joined, means
-
-__all__ = ["VariationalFamily"]
 
 IMPORTANCE_SAMPLES = 64
 
@@ -30,13 +28,11 @@ class VariationalFamily(Family):
     elbo_samples: ClassVar[int] = 1
 
     @abstractmethod
-    def more_terms(
-        self, model: VariationalModel, x: Tensor, terms: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def terms(self, model: Any, x: Tensor, elbo: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what else is measured of each x, (N,) each, given the terms of the ELBO."""
 
     @abstractmethod
-    def more_figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
+    def figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the figures that are no means of terms."""
 
     @torch.inference_mode()
@@ -55,6 +51,6 @@ class VariationalFamily(Family):
                 terms["log_likelihood"] = model.log_likelihood(
                     x, num_samples=IMPORTANCE_SAMPLES, generator=weighted_draws
                 )
-            parts.append(terms | self.more_terms(model, x, terms))
+            parts.append(terms | self.terms(model, x, terms))
         examples = joined(parts)
-        return means(examples) | self.more_figures(examples), examples
+        return means(examples) | self.figures(examples), examples

@@ -1,5 +1,1 @@
 """VAEs with an autoregressive-flow prior: they are trained, measured and shown as VAEs are."""
-
-from training.families.vae import FAMILY
-
-__all__ = ["FAMILY"]

@@ -17,10 +17,7 @@ from training.data import Split, as_input
 from training.families.base import BATCH, Family, Measured, Metric, Objective, joined, means
 from training.families.images import COLUMNS, PICTURES, QUALITY, draw_images
 from training.metrics import code_baselines, perplexity, psnr, squared_error, ssim
-from training.plots import save_bars
 from training.recipe import Recipe, require
-
-__all__ = ["FAMILY", "AutoencoderRecipe", "PriorRecipe"]
 
 # Images whose features dead codes are moved to, and by whose codes they are found dead.
 REVIVAL_IMAGES = 256
@@ -175,7 +172,7 @@ class _VQVAE(Family):
             "of the codes given the upper half"
         ),
         **PICTURES,
-        "codebook": "How often each code occurs in the split, sorted",
+        "codebook": "How often each code occurs in the split, beside the most frequent one, sorted",
     }
     limits = (
         "The autoencoder keeps 64 codes of 7 bits of each picture and loses fine texture. The "
@@ -220,17 +217,14 @@ class _VQVAE(Family):
 
     @torch.inference_mode()
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
-        """Draw what the autoencoder does, what the prior draws, and how codes are used."""
         generator = torch.Generator().manual_seed(0)
         x = as_input(split.x[: 6 * COLUMNS]).to(model.device)
         draw_images(model, x, generator, stem)
         _draw_prior(model, x[:COLUMNS], generator, stem)
         counts = examples["codes"].flatten().long().bincount(minlength=model.config.num_codes)
-        share = counts.sort(descending=True).values / counts.sum()
-        save_bars(share, f"share of each of the {len(share)} codes", f"{stem}_codebook.png")
+        save_images(_bars(counts.sort(descending=True).values), f"{stem}_codebook.png", gap=8)
 
     def usage(self, info: ModelInfo) -> str:
-        """Return Python for the card."""
         labels = ", labels=3" if info.config.get("prior") == "gated_pixelcnn" else ""
         shape = (2, 8, *(info.image_shape or ()))
         return (
@@ -244,7 +238,6 @@ class _VQVAE(Family):
         )
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        """Return what the autoencoder keeps, how it uses its codes, and what the prior knows."""
         return (
             f"PSNR {metrics['psnr']:.2f} dB, perplexity {metrics['perplexity']:.1f}, bits per code "
             f"{metrics['bits_per_code']:.3f} (Markov {metrics['markov_bits_per_code']:.3f})"
@@ -269,6 +262,13 @@ def _wrong_labels(split: Split) -> Tensor:
 
 def _bits(nats: Tensor, codes: Tensor) -> Tensor:
     return nats / codes[0].numel() / math.log(2)
+
+
+def _bars(heights: Tensor, height: int = 120, width: int = 4) -> Tensor:
+    """Return a chart of black bars as an image (1, 1, H, W)."""
+    rows = torch.arange(height, 0, -1)[:, None] / height
+    bars = (rows > heights / heights.max()).float()
+    return bars.repeat_interleave(width, 1)[None, None]
 
 
 def _draw_prior(model: VQVAE, x: Tensor, generator: torch.Generator, stem: str) -> None:

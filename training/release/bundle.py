@@ -12,8 +12,6 @@ from training.recipe import EntryRecipe, read_recipe
 from training.release import cards, records
 from training.run import RECORD, EntryRun, records_of
 
-__all__ = ["bundle"]
-
 
 def bundle(entry: EntryRun, baseline: EntryRun | None, comparison: dict[str, Any] | None) -> None:
     """Copy a run's weights into the package, bit for bit, and record what was measured on them.

@@ -13,8 +13,6 @@ from training.recipe import read_recipe, train_command, with_defaults
 from training.release import records
 from training.run import component_of, records_of
 
-__all__ = ["render", "update_readme", "write_card"]
-
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 
 
@@ -33,8 +31,8 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
         pictures: Folder that holds the pictures; by default that of the cards.
     """
     family, run, test = family_of(info.model_class), record["run"], record["test"]
-    own = info.name not in list_models()
-    data = _data_set(info)
+    own = run.get("own_pictures", False)
+    data = _data_set(info, own)
     metrics, recipe = family.metrics, read_recipe(run["entry"], family.recipes)
     runs = [part for component, part in records_of(run).items() if component not in recipe.shared]
     folder = pictures or records.CARDS
@@ -51,6 +49,7 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
         duration=_duration,
         info=info,
         own=own,
+        entry=info.name in list_models(),
         data=data,
         data_text=family.data_text(info),
         family=family,
@@ -82,8 +81,10 @@ def _run(record: dict[str, Any], whole: Any, own: bool) -> dict[str, Any]:
     return {**optional, **record, "recipe": recipe, "whole_epochs": 0 if own else whole.epochs}
 
 
-def _data_set(info: ModelInfo) -> DataSet:
-    own = DataSet(
+def _data_set(info: ModelInfo, own: bool) -> DataSet:
+    if not own:
+        return DATASETS[info.dataset]
+    return DataSet(
         name=info.dataset,
         title=info.dataset,
         shape=info.image_shape or (2,),
@@ -91,7 +92,6 @@ def _data_set(info: ModelInfo) -> DataSet:
         source="own pictures",
         classes=info.classes,
     )
-    return DATASETS.get(info.dataset, own)
 
 
 def _metadata(info: ModelInfo, record: dict[str, Any], data: DataSet, own: bool) -> ModelCardData:
@@ -110,9 +110,10 @@ def _metadata(info: ModelInfo, record: dict[str, Any], data: DataSet, own: bool)
         for key, metric in metrics.items()
         if key in record["test"]["metrics"]
     ]
-    # Nothing is claimed of one's own pictures: neither a data set on the Hub nor a licence.
+    # Nothing is claimed that nobody has chosen: no licence of a run of one's own, and no data set
+    # on the Hub of one's own pictures.
     return ModelCardData(
-        license=None if own else info.licence.lower(),
+        license=info.licence.lower() if info.name in list_models() else None,
         library_name="lvmzoo",
         pipeline_tag=task if info.image_shape else None,
         tags=["lvmzoo", info.model_class.lower(), "pytorch"],

@@ -27,8 +27,6 @@ from training.release import cards, records
 from training.run import EntryRun, Options, Run, records_of
 from training.trainer import Trainer
 
-__all__ = ["bundled_run", "check", "first_losses", "made_now", "plan", "up_to_date"]
-
 FIRST_STEPS = 20
 # The same file and data give the same figures up to the order of floating-point sums.
 TOLERANCE = 1e-4

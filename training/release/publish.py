@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,6 @@ from lvmzoo.registry import ModelInfo, WeightsFile, model_info
 from training.options import failing_cleanly
 from training.release import cards, records
 from training.run import RECORD, read_record
-
-__all__ = ["build_entry", "build_run", "commit_to_git", "pin", "upload"]
 
 _MESSAGE = "Publish weights, card and figures"
 
@@ -82,13 +79,12 @@ def build_run(name: str, run: Path, folder: Path) -> None:
     entry = model_info(facts["entry"])
     sources = {part: run / f"{part}.safetensors" for part in model.COMPONENTS}
     dtype = facts["recipe"]["dtype"]
-    own = entry.classes != getattr(model.config, "classes", ())
     info = replace(
         entry,
         name=name,
         dataset=model.config.dataset,
         classes=tuple(getattr(model.config, "classes", ())),
-        data_licence="that of the pictures" if own else entry.data_licence,
+        data_licence="that of the pictures" if facts["own_pictures"] else entry.data_licence,
         parameters=record["test"]["parameters"],
         files={
             part: WeightsFile(path.name, model.origin.sha256[part], path.stat().st_size, dtype)
@@ -221,91 +217,84 @@ def pin(info: ModelInfo, repo_id: str, revision: str | None) -> str:
     return commit
 
 
-class _Target(ABC):
-    """Where something is published."""
-
-    def name_of(self, name: str) -> str:
-        """Return what the card of a run loads it by."""
-        return f"./{name}"
-
-    @abstractmethod
-    def publish(self, name: str, folder: Path) -> str:
-        """Publish a folder under a name; return a line about it."""
-
-
 @dataclass(frozen=True)
-class _Nowhere(_Target):
-    """A rehearsal."""
+class _Options:
+    """What is published, and where to."""
 
-    def publish(self, name: str, folder: Path) -> str:
-        """Print files, sizes and SHA-256."""
-        print(name)
-        for path in sorted(folder.iterdir()):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            print(f"  {path.name:<40} {path.stat().st_size:>10,}  {digest}")
-        return f"{name}: nothing was published"
-
-
-@dataclass(frozen=True)
-class _Folder(_Target):
-    """A folder, or one in it for each entry."""
-
-    path: Path
-    one_each: bool
-
-    def name_of(self, name: str) -> str:
-        """Return the folder's own name."""
-        return f"./{self.path.name}"
-
-    def publish(self, name: str, folder: Path) -> str:
-        """Copy the folder."""
-        target = self.path / name if self.one_each else self.path
-        with atomic_folder(target) as staged:
-            shutil.copytree(folder, staged, dirs_exist_ok=True)
-        return f"{name}: written to {target}"
-
-
-@dataclass(frozen=True)
-class _Repository(_Target):
-    """A repository ORG/NAME; one for each entry if there is no name."""
-
-    org: str
-    repository: str | None
-
-    def __post_init__(self) -> None:
-        """Check that it can be a repository's name."""
-        validate_repo_id(f"{self.org}/{self.repository or 'name'}")
-
-    def name_of(self, name: str) -> str:
-        """Return the repository's id."""
-        return f"{self.org}/{self.repository or name}"
-
-
-@dataclass(frozen=True)
-class _Hub(_Repository):
-    """On the Hub."""
-
+    run: Path | None
+    everything: bool
+    to: Path | None
+    repo_id: str | None
+    org: str | None
+    git: Path | None
     private: bool
     revision: str | None
+    pinning: bool
+    dry_run: bool
 
-    def publish(self, name: str, folder: Path) -> str:
-        """Upload the folder."""
-        repo_id = self.name_of(name)
-        commit = upload(folder, repo_id, private=self.private, revision=self.revision)
-        return f"{name}: {repo_id} at {commit}"
+    def check(self, name: str | None) -> None:
+        """Refuse, before any work, what does not fit together.
+
+        Raises:
+            click.UsageError: It does not; the message says what would.
+            ValueError: A repository cannot be named so, or there is no token for the Hub.
+        """
+        on_hub = bool(self.repo_id or self.org) and not self.git
+        if self.everything == (name is not None):
+            raise click.UsageError("give an entry, or --all")
+        if self.everything and (self.run or self.repo_id):
+            raise click.UsageError("--all goes to --to, --git or --org, and without --run")
+        if self.repo_id and self.org:
+            raise click.UsageError("say where to: --repo-id or --org, not both")
+        if bool(self.to) + (bool(self.git) or on_hub) != 1 and not (self.dry_run and not self.to):
+            raise click.UsageError("say where to: one of --to, --git, --repo-id and --org")
+        if (self.private or self.revision or self.pinning) and not on_hub:
+            raise click.UsageError("--private, --revision and --pin are for --repo-id and --org")
+        if self.pinning and self.run:
+            raise click.UsageError("--pin is for entries: a run is not in the registry")
+        if self.repo_id and "/" not in self.repo_id:
+            raise click.UsageError(f"a repository is named ORG/NAME, not {self.repo_id}")
+        if on_hub:
+            validate_repo_id(self.repository(name or "name"))
+            if not (self.dry_run or self.pinning):
+                _token()
+
+    def repository(self, name: str) -> str:
+        """Return the repository that something is published in under this name."""
+        return self.repo_id or f"{self.org or 'lvmzoo'}/{name}"
+
+    def publish(self, name: str) -> str:
+        """Publish an entry or a run; return a line about it."""
+        repo_id, on_hub = self.repository(name), bool(self.repo_id or self.org)
+        if self.pinning:
+            return f"{name}: pinned to {repo_id} at {pin(model_info(name), repo_id, self.revision)}"
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            if self.run is None:
+                build_entry(model_info(name), folder)
+            else:  # the card says how to load it: by its repository, else as a folder
+                local = f"./{self.to.name if self.to else name}"
+                build_run(repo_id if on_hub or self.git else local, self.run, folder)
+            if self.dry_run:
+                return _listing(name, folder)
+            if self.to:
+                target = self.to / name if self.everything else self.to
+                with atomic_folder(target) as staged:
+                    shutil.copytree(folder, staged, dirs_exist_ok=True)
+                return f"{name}: written to {target}"
+            if self.git:
+                commit = commit_to_git(folder, self.git, repo_id)
+                return f"{name}: {self.git}/models/{repo_id} at {commit}"
+            commit = upload(folder, repo_id, private=self.private, revision=self.revision)
+            return f"{name}: {repo_id} at {commit}"
 
 
-@dataclass(frozen=True)
-class _Git(_Repository):
-    """A git repository below `root/models`."""
-
-    root: Path
-
-    def publish(self, name: str, folder: Path) -> str:
-        """Commit the folder."""
-        repo_id = self.name_of(name)
-        commit = commit_to_git(folder, self.root, repo_id)
-        return f"{name}: {self.root}/models/{repo_id} at {commit}"
+def _listing(name: str, folder: Path) -> str:
+    lines = [name]
+    for path in sorted(folder.iterdir()):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        lines.append(f"  {path.name:<40} {path.stat().st_size:>10,}  {digest}")
+    return "\n".join([*lines, f"{name}: nothing was published"])
 
 
 @click.command()
@@ -315,45 +304,24 @@ class _Git(_Repository):
 @click.option("--to", type=click.Path(path_type=Path), help="Write a folder.")
 @click.option("--repo-id", help="Upload to ORG/NAME on the Hub.")
 @click.option("--org", help="Upload each entry to ORG/ENTRY.")
-@click.option("--git", "git", type=click.Path(path_type=Path), help="Commit below DIR/models.")
+@click.option("--git", type=click.Path(path_type=Path), help="Commit below DIR/models.")
 @click.option("--private", is_flag=True)
 @click.option("--revision", help="Branch of the Hub repository.")
 @click.option("--pin", "pinning", is_flag=True, help="Record the published commit in the index.")
 @click.option("--dry-run", is_flag=True, help="Print files, sizes and SHA-256 only.")
 @failing_cleanly
-def main(
-    name: str | None, run: Path | None, everything: bool, pinning: bool, **options: Any
-) -> None:
+def main(name: str | None, **given: Any) -> None:
     """Publish the entry NAME, or with --run a run under that name."""
-    if everything == (name is not None):
-        raise click.UsageError("give an entry, or --all")
-    if run is not None and (everything or pinning):
-        raise click.UsageError("--run goes with a name, and a run is not in the registry: no --pin")
-    target = _target(everything=everything, pinning=pinning, **options)
-    if isinstance(target, _Hub) and not pinning:
-        _token()  # before any work
-
-    def publish(name: str) -> str:
-        if pinning:
-            assert isinstance(target, _Hub)
-            commit = pin(model_info(name), target.name_of(name), target.revision)
-            return f"{name}: pinned to {target.name_of(name)} at {commit}"
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            if run is not None:
-                build_run(target.name_of(name), run, folder)
-            else:
-                build_entry(model_info(name), folder)
-            return target.publish(name, folder)
-
+    options = _Options(**given)
+    options.check(name)
     if name is not None:
-        print(publish(name))
+        print(options.publish(name))
         return
     names = list_models(pretrained=True)
     failures = {}
     for entry in tqdm(names, disable=None):
         try:
-            tqdm.write(publish(entry))
+            tqdm.write(options.publish(entry))
         except (ValueError, CheckpointError, OSError) as error:
             failures[entry] = str(error)
     print(f"published {len(names) - len(failures)} of {len(names)} entries")
@@ -361,45 +329,3 @@ def main(
         print(f"  {entry}: {reason}")
     if failures:
         raise click.ClickException(f"not published: {len(failures)} of {len(names)}")
-
-
-def _target(
-    *,
-    everything: bool,
-    pinning: bool,
-    to: Path | None,
-    repo_id: str | None,
-    org: str | None,
-    git: Path | None,
-    private: bool,
-    revision: str | None,
-    dry_run: bool,
-) -> _Target:
-    """Return where to publish, as the options say.
-
-    Raises:
-        click.UsageError: They do not fit together.
-    """
-    if repo_id is not None and (org is not None or everything):
-        raise click.UsageError("--repo-id is for one entry, --org for any number; give one of them")
-    org, repository = (org, None) if repo_id is None else _split(repo_id)
-    elsewhere = git is not None or org is not None
-    if (to is not None and elsewhere) or not (to or elsewhere or dry_run):
-        raise click.UsageError("say where to: one of --to, --git, --repo-id and --org")
-    if (private or revision or pinning) and (org is None or git is not None):
-        raise click.UsageError("--private, --revision and --pin are for --repo-id and --org")
-    if dry_run and not pinning:
-        return _Nowhere()
-    if to is not None:
-        return _Folder(to, everything)
-    if git is not None:
-        return _Git(org or "lvmzoo", repository, git)
-    assert org is not None
-    return _Hub(org, repository, private, revision)
-
-
-def _split(repo_id: str) -> tuple[str, str]:
-    org, slash, repository = repo_id.partition("/")
-    if not slash:
-        raise click.UsageError(f"a repository is named ORG/NAME, not {repo_id}")
-    return org, repository

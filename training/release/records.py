@@ -7,9 +7,6 @@ from typing import Any
 from lvmzoo import registry
 from lvmzoo.files import atomic_file, write_json
 
-__all__ = ["CARDS", "ROOT", "put_between", "read_json", "read_record", "write_index"]
-__all__ += ["write_record"]
-
 ROOT = Path(__file__).parents[2]
 CARDS = ROOT / "model_cards"
 

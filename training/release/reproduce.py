@@ -47,14 +47,13 @@ from training.run import (
     EntryRun,
     Options,
     Stage,
+    is_begun,
     read_record,
     records_of,
     sha256_of,
     write_config,
 )
 from training.train import prepare_out
-
-__all__ = ["Workshop", "in_order", "reproduce"]
 
 
 class TimeUpError(Exception):
@@ -63,19 +62,12 @@ class TimeUpError(Exception):
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where and how entries are made.
+    """Where and how entries are made."""
 
-    Arguments:
-        data: Folder of the data sets.
-        runs: Folder of the runs.
-        options: How the runs are carried out, and until when.
-        short: Whether the short recipe is followed where there is one.
-    """
-
-    data: Path
-    runs: Path
+    data: Path  # folder of the data sets
+    runs: Path  # folder of the runs
     options: Options = field(default_factory=Options)
-    short: bool = False
+    short: bool = False  # follow the short recipe where there is one
 
     def variants(self, info: ModelInfo) -> tuple[str, ...]:
         """Return the variants of an entry's recipe that are followed."""
@@ -151,8 +143,7 @@ def _take_bundled(entry: EntryRun) -> None:
     """Let bundled components that these runs would only make again stand for the first runs."""
     recorded = records_of(records.read_record(entry.info.name)["run"])
     for run in entry.runs:
-        begun = run.out.is_dir() and any(path.name != "evaluation" for path in run.out.iterdir())
-        if begun or not made_now(run, recorded[run.component]):
+        if is_begun(run.out) or not made_now(run, recorded[run.component]):
             return
         bundled = registry.WEIGHTS / entry.info.files[run.component].name
         with atomic_folder(run.out) as folder:
