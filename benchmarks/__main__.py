@@ -56,7 +56,7 @@ def _check_json(context: click.Context, parameter: click.Parameter, path: Path) 
 )
 @click.option("--full", is_flag=True, help="Also what takes many minutes.")
 @click.option("--smoke", is_flag=True, help="Least sizes, one round: does it run at all?")
-@click.option("--readme", is_flag=True, help="Only put benchmarks/results.json into README.md.")
+@click.option("--readme", is_flag=True, help="Only put benchmarks/results.json into its README.md.")
 def main(names: tuple[str, ...], output: Path | None, readme: bool, **options: Any) -> None:
     """Measure lvmzoo beside other packages and beside limits: every figure is a ratio.
 

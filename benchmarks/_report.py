@@ -1,16 +1,17 @@
-"""Rows as a table on the terminal, as JSON, and as the README's table, made from that JSON."""
+"""Rows as a table on the terminal, as JSON, and as the table of `benchmarks/README.md`."""
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from benchmarks._harness import ROOT, Row
+from training.release.records import put_between
 
 __all__ = ["RESULTS", "markdown", "text", "to_json", "update_readme"]
 
 RESULTS = ROOT / "benchmarks" / "results.json"
-START, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
 def to_json(
@@ -40,7 +41,7 @@ def text(rows: Iterable[Row]) -> str:
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """Return the README's table: one line for each work and measure."""
+    """Return the table of benchmarks/README.md: one line for each work and measure."""
     names = {field.name for field in fields(Row)}
     rows = [Row(**{k: v for k, v in row.items() if k in names}) for row in record["rows"]]
     grouped: dict[tuple[str, str], list[Row]] = {}
@@ -63,11 +64,9 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 
 def update_readme() -> None:
-    """Put the table of the recorded run between the markers in the README."""
-    record, path = json.loads(RESULTS.read_text()), ROOT / "README.md"
-    before, rest = path.read_text().split(START)
-    after = rest.split(END)[1]
-    path.write_text(f"{before}{START}\n{markdown(record)}\n{END}{after}")
+    """Put the table of the recorded run between the marks in benchmarks/README.md."""
+    record = json.loads(RESULTS.read_text(encoding="utf-8"))
+    put_between(Path(__file__).with_name("README.md"), "benchmarks", markdown(record))
 
 
 def _where(record: Mapping[str, Any]) -> str:

@@ -22,42 +22,22 @@ VARIANTS = ("short", "baseline")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an entry is trained, with Adam.
+    """How a component is trained, with Adam."""
 
-    Arguments:
-        epochs: Passes over the training set.
-        batch_size: Examples in a step, over all processes together.
-        lr: Learning rate, the schedule's highest.
-        schedule: "constant", or "cosine" down to zero.
-        warmup_steps: Steps over which the rate rises linearly from zero.
-        ema_decay: Decay of the exponential moving average of the weights that is exported;
-            0 exports the weights themselves.
-        grad_clip: Largest norm of the gradient; 0 does not clip.
-        augment: "none"; "flip" left and right; "shift" by up to 2 pixels; "shift-colour" also
-            scales contrast and brightness.
-        precision: "bf16" runs convolutions and matrix products under autocast.
-        deterministic: Use deterministic kernels on a GPU, so that runs repeat bit for bit.
-        export: "last" exports the weights of the end; "best" those of the epoch with the lowest
-            validation loss, for runs that go on until it has turned.
-        train_on: "train" leaves the validation split out; "all" trains on it too.
-        seed: Seed of initial weights, data order and noise.
-        dtype: Dtype of the exported file.
-    """
-
-    epochs: int
-    batch_size: int = 128
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    warmup_steps: int = 0
-    ema_decay: float = 0.0
-    grad_clip: float = 0.0
-    augment: str = "none"
-    precision: str = "bf16"
-    deterministic: bool = False
-    export: str = "last"
-    train_on: str = "train"
-    seed: int = 0
-    dtype: str = "float16"
+    epochs: int  # passes over the training set
+    batch_size: int = 128  # over all processes together
+    lr: float = 1e-3  # the schedule's highest
+    schedule: str = "cosine"  # down to zero, or "constant"
+    warmup_steps: int = 0  # over which the rate rises linearly from zero
+    ema_decay: float = 0.0  # of the average of the weights that is exported; 0: no average
+    grad_clip: float = 0.0  # largest norm of the gradient; 0 does not clip
+    augment: str = "none"  # "flip"; "shift" by up to 2 pixels; "shift-colour": contrast, brightness
+    precision: str = "bf16"  # under autocast, or "float32"
+    deterministic: bool = False  # on a GPU, so that runs repeat bit for bit
+    export: str = "last"  # or the epoch with the "best" validation loss, where it turns
+    train_on: str = "train"  # without the validation split; "all" takes it in
+    seed: int = 0  # of initial weights, data order and noise
+    dtype: str = "float16"  # of the exported file
 
     def __post_init__(self) -> None:
         """Check that one can train with these values."""

@@ -8,18 +8,9 @@ import click
 from accelerate import PartialState
 
 from lvmzoo.registry import model_info
+from training import options
 from training.families import family_of
 from training.loop import fit_entry
-from training.options import (
-    compile_option,
-    data_option,
-    device_option,
-    duration,
-    failing_cleanly,
-    images_option,
-    read_split,
-    time_limit_option,
-)
 from training.recipe import VARIANTS, read_recipe
 from training.run import EntryRun, Options
 
@@ -28,19 +19,19 @@ _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|R
 
 @click.command()
 @click.argument("name")
-@data_option
-@images_option
-@device_option
+@options.data_option
+@options.images_option
+@options.device_option
 @click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
 @click.option("--short", is_flag=True, help="The short recipe that made the bundled weights.")
 @click.option("--baseline", is_flag=True, help="The plain recipe that the card compares with.")
 @click.option("--resume", is_flag=True, help="Continue what --out holds, or start.")
 @click.option("--overwrite", is_flag=True, help="Remove an earlier run from --out.")
-@time_limit_option
-@click.option("--checkpoint-every", type=duration, default="2m", show_default=True)
-@compile_option
-@failing_cleanly
+@options.time_limit_option
+@click.option("--checkpoint-every", type=options.duration, default="2m", show_default=True)
+@options.compile_option
+@options.failing_cleanly
 def main(
     name: str,
     data: Path,
@@ -65,8 +56,8 @@ def main(
     train_on = {component.train_on for component in recipe.components.values()}
     if len(train_on) > 1:
         raise click.UsageError("train_on must be the same for all components")
-    train = read_split(info, train_on.pop(), data, images)
-    validation = read_split(info, "validation", data, images)
+    train = options.read_split(info, train_on.pop(), data, images)
+    validation = options.read_split(info, "validation", data, images)
     if images is not None:
         config = {**info.config, "classes": train.classes, "dataset": images.resolve().name}
         info = replace(info, config=config, classes=train.classes)
@@ -75,8 +66,8 @@ def main(
     if processes.is_main_process:
         prepare_out(out, list(recipe.components), resume=resume, overwrite=overwrite)
     processes.wait_for_everyone()  # the others find the folder as it is to be
-    options = Options(device, checkpoint_every, deadline, compile)
-    fit_entry(EntryRun.plan(info, recipe, (train, validation), out, options))
+    how = Options(device, checkpoint_every, deadline, compile)
+    fit_entry(EntryRun.plan(info, recipe, (train, validation), out, how))
 
 
 def prepare_out(out: Path, components: list[str], *, resume: bool, overwrite: bool) -> None:

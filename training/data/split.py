@@ -14,23 +14,14 @@ class DataError(RuntimeError):
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a data set.
+    """One split of a data set."""
 
-    Arguments:
-        x: Images (N, C, H, W) uint8, or points (N, 2) float32.
-        labels: Class indices (N,) int64.
-        classes: Class names in the order of the labels.
-        source: Where the data came from, in words, for the card.
-        caveat: What whoever reads figures measured on them must know, a sentence; "" if nothing.
-        own: Whether they are one's own pictures, and no data set that has a name.
-    """
-
-    x: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    source: str
-    caveat: str = ""
-    own: bool = False
+    x: Tensor  # images (N, C, H, W) uint8, or points (N, 2) float32
+    labels: Tensor  # class indices (N,) int64
+    classes: tuple[str, ...]  # in the order of the labels
+    source: str  # where the data came from, in words, for the card
+    caveat: str = ""  # a sentence that whoever reads figures measured on them must know
+    own: bool = False  # one's own pictures, and no data set that has a name
 
     def __len__(self) -> int:
         return len(self.x)

@@ -68,17 +68,11 @@ class Objective:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is presented.
+    """How a metric is presented."""
 
-    Arguments:
-        label: What it is called in cards.
-        note: Its unit, and which way is better.
-        digits: After the decimal point.
-    """
-
-    label: str
-    note: str
-    digits: int = 4
+    label: str  # what cards call it
+    note: str  # its unit, and which way is better
+    digits: int = 4  # after the decimal point
 
     def format(self, value: float) -> str:
         """Return a value as cards give it."""
@@ -109,15 +103,12 @@ class Family(ABC):
     def measure(self, model: Any, split: Split, *, full: bool, train: Split | None) -> Measured:
         """Measure a model on a split, with noise from fixed seeds.
 
-        Arguments:
-            model: The model.
-            split: The examples.
-            full: Whether to measure what is costly too; without it the other figures are the same.
-            train: The training set, for baselines that count in it; None leaves them out.
+        Without `full` costly figures are left out, without `train` baselines that count in the
+        training set; the others stay the same.
 
         Returns:
-            The figures, each of them in `metrics`; and for each example of the split the terms
-            (N,) that they are means of.
+            The figures, each of them in `metrics`; and for each example the terms (N,) that they
+            are means of.
         """
 
     @abstractmethod

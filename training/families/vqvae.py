@@ -25,14 +25,9 @@ REVIVAL_IMAGES = 256
 
 @dataclass(frozen=True)
 class AutoencoderRecipe(Recipe):
-    """How the autoencoder of a VQ-VAE is trained.
+    """How the autoencoder of a VQ-VAE is trained."""
 
-    Arguments:
-        revive_every: Steps between revivals of dead codes, in the first half of the run: codes
-            that are nearest to no feature of 256 random training images are moved to some of
-            these features. 0 revives none.
-    """
-
+    # Steps between revivals of dead codes, in the first half of the run; 0 revives none.
     revive_every: int = 0
 
     def __post_init__(self) -> None:
@@ -43,13 +38,9 @@ class AutoencoderRecipe(Recipe):
 
 @dataclass(frozen=True)
 class PriorRecipe(Recipe):
-    """How the prior of a VQ-VAE is trained.
+    """How the prior of a VQ-VAE is trained."""
 
-    Arguments:
-        label_dropout: Share of the examples that are shown without their label.
-    """
-
-    label_dropout: float = 0.0
+    label_dropout: float = 0.0  # share of the examples that are shown without their label
 
     def __post_init__(self) -> None:
         """Check that one can train with these values."""

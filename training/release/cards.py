@@ -84,14 +84,8 @@ def _run(record: dict[str, Any], whole: Any, own: bool) -> dict[str, Any]:
 def _data_set(info: ModelInfo, own: bool) -> DataSet:
     if not own:
         return DATASETS[info.dataset]
-    return DataSet(
-        name=info.dataset,
-        title=info.dataset,
-        shape=info.image_shape or (2,),
-        licence="that of the pictures",
-        source="own pictures",
-        classes=info.classes,
-    )
+    name, shape, licence = info.dataset, info.image_shape or (), "that of the pictures"
+    return DataSet(name, name, shape, licence, "own pictures", info.classes)
 
 
 def _metadata(info: ModelInfo, record: dict[str, Any], data: DataSet, own: bool) -> ModelCardData:
