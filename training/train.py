@@ -9,9 +9,9 @@ from accelerate import PartialState
 
 from lvmzoo.registry import model_info
 from training import options
-from training.families import family_of
+from training.families import recipe_of
 from training.loop import fit_entry
-from training.recipe import VARIANTS, read_recipe
+from training.recipe import VARIANTS
 from training.run import EntryRun, Options
 
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
@@ -52,7 +52,7 @@ def main(
         raise click.UsageError("--resume and --overwrite exclude each other")
     info = model_info(name)
     variants = [v for v, given in zip(VARIANTS, (short, baseline), strict=True) if given]
-    recipe = read_recipe(name, family_of(info.model_class).recipes, settings, variants)
+    recipe = recipe_of(info, settings, variants)
     train_on = {component.train_on for component in recipe.components.values()}
     if len(train_on) > 1:
         raise click.UsageError("train_on must be the same for all components")

@@ -1,9 +1,12 @@
 """What training, evaluation, cards and checks must know of each model family, a module each."""
 
+from collections.abc import Iterable
 from importlib import import_module
 
 from lvmzoo.loading import model_class
+from lvmzoo.registry import ModelInfo
 from training.families.base import Family
+from training.recipe import EntryRecipe, read_recipe
 
 
 def family_of(model_class_name: str) -> Family:
@@ -21,3 +24,10 @@ def family_of(model_class_name: str) -> Family:
             raise
         raise ValueError(f"nothing is known of {model_class_name}: {module} is missing") from None
     return family
+
+
+def recipe_of(
+    info: ModelInfo, settings: Iterable[str] = (), variants: Iterable[str] = ()
+) -> EntryRecipe:
+    """Read the recipe of an entry; see `read_recipe`."""
+    return read_recipe(info.name, family_of(info.model_class).recipes, settings, variants)

@@ -7,8 +7,7 @@ from typing import Any
 from lvmzoo import registry
 from lvmzoo.files import atomic_file
 from lvmzoo.registry import list_models, read_index
-from training.families import family_of
-from training.recipe import EntryRecipe, read_recipe
+from training.families import recipe_of
 from training.release import cards, records
 from training.run import RECORD, EntryRun, records_of
 
@@ -89,13 +88,12 @@ def _drop_dependents(name: str, component: str, digest: str, index: dict[str, An
     """Take entries that share another file of this component out of the index: it will be gone."""
     for other in list_models(pretrained=True):
         file = index[other]["files"].get(component, {})
-        if _recipe(other).shared.get(component) == name and file.get("sha256") != digest:
+        if (
+            recipe_of(registry.model_info(other)).shared.get(component) == name
+            and file.get("sha256") != digest
+        ):
             dropped = index.pop(other)
             for own in dropped["files"].values():
                 if own["name"].startswith(f"{other}."):
                     (registry.WEIGHTS / own["name"]).unlink(missing_ok=True)
             print(f"{other} has no weights any more: they were made for the {component} before")
-
-
-def _recipe(name: str) -> EntryRecipe:
-    return read_recipe(name, family_of(registry.model_info(name).model_class).recipes)

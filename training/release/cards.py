@@ -7,9 +7,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
-from training.families import family_of
+from training.families import family_of, recipe_of
 from training.families.base import Metric
-from training.recipe import read_recipe, train_command, with_defaults
+from training.recipe import train_command, with_defaults
 from training.release import records
 from training.run import component_of, records_of
 
@@ -33,7 +33,7 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
     family, run, test = family_of(info.model_class), record["run"], record["test"]
     own = run.get("own_pictures", False)
     data = _data_set(info, own)
-    metrics, recipe = family.metrics, read_recipe(run["entry"], family.recipes)
+    metrics, recipe = family.metrics, recipe_of(model_info(run["entry"]))
     runs = [part for component, part in records_of(run).items() if component not in recipe.shared]
     folder = pictures or records.CARDS
     files = {kind: f"{test['entry']}_{kind}.png" for kind in family.pictures}

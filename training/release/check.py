@@ -20,9 +20,9 @@ from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo
 from training.data import load_split, sha256
 from training.evaluate import load_weights, measure
-from training.families import family_of
+from training.families import family_of, recipe_of
 from training.loop import fit
-from training.recipe import read_recipe, with_defaults
+from training.recipe import with_defaults
 from training.release import cards, records
 from training.run import EntryRun, Options, Run, records_of
 from training.trainer import Trainer
@@ -36,7 +36,7 @@ def plan(
     info: ModelInfo, data: Path, out: Path, variants: Iterable[str], options: Options
 ) -> EntryRun:
     """Lay out the runs of an entry by its recipe and on its data set, as they are now."""
-    recipe = read_recipe(info.name, family_of(info.model_class).recipes, variants=variants)
+    recipe = recipe_of(info, variants=variants)
     train_on = next(iter(recipe.components.values())).train_on
     splits = load_split(info.dataset, train_on, data), load_split(info.dataset, "validation", data)
     return EntryRun.plan(info, recipe, splits, out, options)

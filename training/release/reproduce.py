@@ -21,7 +21,7 @@ from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo, model_info
 from training.data import DataError, load_split
 from training.evaluate import evaluate
-from training.families import family_of
+from training.families import family_of, recipe_of
 from training.loop import fit_entry
 from training.metrics import standard_error
 from training.options import (
@@ -31,7 +31,6 @@ from training.options import (
     failing_cleanly,
     time_limit_option,
 )
-from training.recipe import EntryRecipe, read_recipe
 from training.release import records
 from training.release.bundle import bundle
 from training.release.check import (
@@ -71,7 +70,7 @@ class Workshop:
 
     def variants(self, info: ModelInfo) -> tuple[str, ...]:
         """Return the variants of an entry's recipe that are followed."""
-        return ("short",) if self.short and "short" in _recipe(info).offers else ()
+        return ("short",) if self.short and "short" in recipe_of(info).offers else ()
 
     def plan(self, info: ModelInfo, *, baseline: bool = False) -> EntryRun:
         """Lay out the runs of an entry, or of its plain recipe."""
@@ -80,24 +79,16 @@ class Workshop:
         return plan(info, self.data, out, variants, self.options)
 
     def check_time(self) -> None:
-        """See that there is time left.
-
-        Raises:
-            TimeUpError: There is none.
-        """
+        """See that there is time left, or raise a `TimeUpError`."""
         if time.monotonic() >= self.options.deadline:
             raise TimeUpError
-
-
-def _recipe(info: ModelInfo) -> EntryRecipe:
-    return read_recipe(info.name, family_of(info.model_class).recipes)
 
 
 def in_order(names: list[str]) -> list[ModelInfo]:
     """Return entries so that each follows those it needs, and data sets are read one by one."""
 
     def key(info: ModelInfo) -> tuple[str, bool, str]:
-        recipe = _recipe(info)
+        recipe = recipe_of(info)
         return info.dataset, bool(recipe.shared or recipe.compare_with), info.name
 
     return sorted(map(model_info, names), key=key)
