@@ -11,7 +11,7 @@ from torch import Tensor
 from lvmzoo.files import atomic_file
 from lvmzoo.images import picture_format
 
-__all__ = ["save_scatter"]
+__all__ = ["axes", "save_scatter"]
 
 _SIZE, _MARGIN, _SCALE = 320, 34, 2
 _INK, _GRID, _POINT = (60, 60, 60), (228, 228, 228), (31, 96, 180)
@@ -30,7 +30,7 @@ def save_scatter(panels: Mapping[str, Tensor], path: str | Path) -> None:
     path = Path(path)
     format = picture_format(path)
     points = {title: p.detach().float().cpu().numpy() for title, p in panels.items()}
-    low, step, ticks = _axes(np.concatenate(list(points.values())))
+    low, step, ticks = axes(np.concatenate(list(points.values())))
     drawn = [_panel(title, p, low, step, ticks) for title, p in points.items()]
     picture = Image.new("RGB", (sum(p.width for p in drawn), drawn[0].height), "white")
     for i, panel in enumerate(drawn):
@@ -39,7 +39,7 @@ def save_scatter(panels: Mapping[str, Tensor], path: str | Path) -> None:
         picture.save(temporary, format=format)
 
 
-def _axes(points: np.ndarray) -> tuple[np.ndarray, float, int]:
+def axes(points: np.ndarray) -> tuple[np.ndarray, float, int]:
     """Lowest corner, tick distance and number of ticks of a square that holds all points."""
     low, high = points.min(0), points.max(0)
     span = max(float((high - low).max()), 1e-6)
