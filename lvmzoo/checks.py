@@ -87,11 +87,10 @@ def check_positive(value: Any, what: str) -> float:
         TypeError: Not a number.
         ValueError: Not finite, or not above zero.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} must be a number, not {_kind(value)}")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{what} must be finite and above 0, not {value}")
-    return float(value)
+    number = _number(value, what)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{what} must be finite and above 0, not {number}")
+    return number
 
 
 def check_generator(generator: Any) -> None:
@@ -158,6 +157,15 @@ def check_mask(mask: Any, shape: tuple[int, ...], what: str, device: torch.devic
             f"{what} must have shape {tuple(shape[1:])} or {tuple(shape)}, not {tuple(mask.shape)}"
         )
     return mask.to(device)
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a number, not {_kind(value)}")
+    try:
+        return float(value)
+    except OverflowError:  # an int of more than 308 digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _check_device(x: Tensor, what: str, device: torch.device) -> None:

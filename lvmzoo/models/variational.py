@@ -175,6 +175,9 @@ class VariationalModel(ZooModel):
 
         Returns:
             Images (n, C, H, W) in [0, 1], or points (n, 2).
+
+        Raises:
+            ValueError: The temperature is so high that some of them would not be finite.
         """
         check_count(n)
         check_positive(temperature, "temperature")
@@ -184,6 +187,8 @@ class VariationalModel(ZooModel):
         mean, log_std = self._observe(self._prior_transform(temperature * noise))
         if decoder_noise:
             mean = mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
+        if not torch.isfinite(mean).all():
+            raise ValueError(f"at temperature {temperature} samples are not finite; lower it")
         return self._unscale(mean)
 
     def elbo(

@@ -31,11 +31,15 @@ class GridSampler(Protocol):
 
 
 def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Draw Gumbel noise on the generator's device, then move it to that of `like`."""
-    where = generator.device if generator is not None else like.device
-    noise = torch.empty(shape, dtype=like.dtype, device=where).exponential_(generator=generator)
+    """Draw Gumbel noise on the generator's device, then move it to that of `like`.
+
+    It has the dtype of `like`, but float32 at least: half precision has too few numbers, so that
+    codes would tie and rare ones never be drawn.
+    """
+    where, dtype = generator.device if generator is not None else like.device, _wide(like)
+    noise = torch.empty(shape, dtype=dtype, device=where).exponential_(generator=generator)
     # An exponential of exactly 0 would make a code certain, whatever its logit.
-    return noise.clamp_min_(torch.finfo(like.dtype).tiny).log_().neg_().to(like.device)
+    return noise.clamp_min_(torch.finfo(dtype).tiny).log_().neg_().to(like.device)
 
 
 def draw_codes(
@@ -48,25 +52,37 @@ def draw_codes(
     Arguments:
         logits: (n, K).
         noise: Gumbel noise (n, K).
-        temperature: Divides the logits.
-        top_k: Draw among this many of the most likely codes only.
+        temperature: Divides the logits; towards 0 it leaves the most likely code.
+        top_k: Draw among this many of the most likely codes only; of equals, the first.
         top_p: Draw among the fewest codes that together have at least this probability.
 
     Returns:
         Codes (n,) int64.
     """
+    logits = logits.to(noise.dtype)
     if temperature != 1:
-        logits = logits / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        least = logits.topk(top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
+        # The largest becomes 0 and stays it, while what overflows becomes -inf: never NaN.
+        logits = logits - logits.amax(-1, keepdim=True)
+        logits = logits / max(temperature, torch.finfo(logits.dtype).tiny)
+    if top_k is not None or top_p is not None:
+        logits = _likeliest(logits, top_k, top_p)
+    return (logits + noise).argmax(-1)
+
+
+def _likeliest(logits: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+    """Put -inf in the place of all but the most likely codes, of which one is always left."""
+    ordered, order = logits.sort(descending=True, stable=True)
+    if top_k is not None:
+        ordered[:, top_k:] = -torch.inf
     if top_p is not None and top_p < 1:
-        ordered, order = logits.sort(descending=True, stable=True)
         probabilities = ordered.softmax(-1)
         before = probabilities.cumsum(-1) - probabilities
-        cut = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= top_p)
-        logits = logits.masked_fill(cut, -torch.inf)
-    return (logits + noise).argmax(-1)
+        ordered[:, 1:].masked_fill_(before[:, 1:] >= top_p, -torch.inf)
+    return torch.empty_like(logits).scatter_(-1, order, ordered)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def fill_grid(

@@ -38,7 +38,7 @@ def naive_sample(
 
 def _allowed(logits: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
     """The codes that may be drawn, one at a time from the most likely."""
-    order = logits.argsort(descending=True)[:top_k]
+    order = logits.argsort(descending=True, stable=True)[:top_k]
     if top_p is None:
         return order
     probabilities = logits[order].softmax(0)

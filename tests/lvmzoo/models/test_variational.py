@@ -287,6 +287,14 @@ def test_deterministic_methods_draw_nothing(model, x):
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_temperatures_at_their_ends(model):
+    means = model.sample(50, temperature=1e-320, generator=generator())
+    assert torch.equal(means, means[:1].expand_as(means))
+    for options in ({}, {"decoder_noise": True}):
+        with pytest.raises(ValueError, match=r"at temperature 1e\+39 samples are not finite"):
+            model.sample(50, temperature=1e39, **options)
+
+
 def test_temperature(model):
     cold = model.sample(50, temperature=1e-6, generator=generator())
     warm = model.sample(50, temperature=1.0, generator=generator())

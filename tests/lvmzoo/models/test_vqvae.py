@@ -107,6 +107,19 @@ def test_random_methods_are_functions_of_the_generator(model, x):
         assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_models_in_half_precision(model, x, dtype):
+    model.to(dtype)
+    known = torch.zeros(4, 4, dtype=torch.bool)
+    codes = model.encode(x)
+    for images in (model.sample(3), model.complete(x, known)[:, 0], model.reconstruct(x)):
+        assert images.dtype == dtype
+        assert torch.isfinite(images).all()
+    expected = model.float().code_log_prob(codes)
+    got = model.to(dtype).code_log_prob(codes).float()
+    torch.testing.assert_close(got, expected, atol=0.5, rtol=0.01)
+
+
 def test_labels_come_in_three_forms(gated, x):
     codes = gated.encode(x)
     same = [gated.code_log_prob(codes, form) for form in (2, [2] * 5, torch.full((5,), 2))]
@@ -248,6 +261,7 @@ BAD = {
     "label by name": (TypeError, lambda m: m.sample(2, labels="a")),
     "label True": (TypeError, lambda m: m.sample(2, labels=True)),
     "float labels": (TypeError, lambda m: m.sample(2, labels=torch.zeros(2))),
+    "temperature of 400 digits": (ValueError, lambda m: m.sample(2, temperature=10**400)),
     "temperature 0": (ValueError, lambda m: m.sample(2, temperature=0)),
     "top_k 0": (ValueError, lambda m: m.sample(2, top_k=0)),
     "top_k 8": (ValueError, lambda m: m.sample(2, top_k=8)),

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lvmzoo.nn.raster import MaskedConv2d
 from lvmzoo.priors.pixelcnn import PixelCNN
-from lvmzoo.priors.sampling import draw_codes, draw_noise
 
 K, GRID = 12, (6, 8)
 
@@ -100,22 +99,6 @@ def test_weights_keep_the_layout_that_sampling_needs_when_loaded(prior):
     prior.load_state_dict(state, assign=True)
     weight = prior.layers[0].masked.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_noise_makes_draws_follow_the_softmax():
-    logits = torch.tensor([0.0, 1.0, 2.0, -1.0]).double()
-    noise = draw_noise((20_000, 4), seeded(6), logits)
-    drawn = draw_codes(logits.expand(20_000, 4), noise, 2.0, None, None)
-    p = (logits / 2).softmax(0).float()
-    assert torch.allclose(drawn.bincount(minlength=4) / 20_000, p, atol=0.02)
-
-
-def test_the_most_likely_code_is_always_allowed():
-    logits = torch.tensor([[5.0, 0.0, 0.0]])
-    noise = torch.tensor([[0.0, 50.0, 50.0]])
-    assert draw_codes(logits, noise, 1.0, 1, None).item() == 0
-    assert draw_codes(logits, noise, 1.0, None, 1e-9).item() == 0
-    assert draw_codes(logits, noise, 1.0, None, 1.0).item() == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
