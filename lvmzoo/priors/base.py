@@ -62,8 +62,12 @@ class CodePrior(nn.Module):
         return PriorOutput(loss, loss.detach() / math.log(2))
 
     def log_prob(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return log p(codes) or log p(codes | labels), (n,) in nats."""
-        logits = self.logits(codes, labels).to(self.weight.dtype)
+        """Return log p(codes) or log p(codes | labels), (n,) in nats.
+
+        It is computed in the prior's own dtype, as sampling is: no autocast here.
+        """
+        with torch.autocast(self.weight.device.type, enabled=False):
+            logits = self.logits(codes, labels)
         return -F.cross_entropy(logits, codes, reduction="none").sum((1, 2))
 
     @torch.no_grad()
@@ -103,15 +107,16 @@ class CodePrior(nn.Module):
             part = slice(start, min(start + SAMPLE_BLOCK, n))
             size = part.stop - part.start
             noise = draw_noise((*self.grid, size, self.num_codes), generator, self.weight)
-            grid = fill_grid(
-                self._sampler(size, None if labels is None else labels[part]),
-                noise,
-                None if given is None else given[part].permute(1, 2, 0),
-                None if known is None else known[part].permute(1, 2, 0),
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-            )
+            with torch.autocast(noise.device.type, enabled=False):
+                grid = fill_grid(
+                    self._sampler(size, None if labels is None else labels[part]),
+                    noise,
+                    None if given is None else given[part].permute(1, 2, 0),
+                    None if known is None else known[part].permute(1, 2, 0),
+                    temperature=temperature,
+                    top_k=top_k,
+                    top_p=top_p,
+                )
             blocks.append(grid.permute(2, 0, 1))
         return torch.cat(blocks).contiguous()
 

@@ -107,6 +107,26 @@ def test_random_methods_are_functions_of_the_generator(model, x):
         assert torch.equal(state, torch.get_rng_state())
 
 
+def test_autocast_changes_no_code_that_is_drawn(model, x):
+    codes, top = model.encode(x), torch.zeros(4, 4, dtype=torch.bool)
+    top[:2] = True
+
+    def results() -> list[Tensor]:
+        drawn = [
+            model.sample(3, generator=seeded()),
+            model.complete(codes, top, generator=seeded()),
+        ]
+        return [*drawn, model.code_log_prob(codes)]
+
+    expected = results()
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            assert model.encode(x).dtype == torch.int64
+            for got, want in zip(results(), expected, strict=True):
+                assert got.dtype == torch.float32  # pictures are decoded in half precision
+                torch.testing.assert_close(got, want, atol=0.01, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_models_in_half_precision(model, x, dtype):
     model.to(dtype)

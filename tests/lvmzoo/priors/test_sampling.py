@@ -146,3 +146,23 @@ def test_priors_in_half_precision_follow_their_probabilities(kind, dtype):
     assert torch.allclose(
         frequencies((6 * drawn[..., 0] + drawn[..., 1]).flatten(), 36), p, atol=0.03
     )
+
+
+@priors
+def test_autocast_changes_no_draw_and_no_probability(kind):
+    prior = make_prior(kind, 6)
+    labels = None if kind == "pixelcnn" else torch.tensor([0, 1, 2, 0])
+    given = torch.zeros(4, 3, 4, dtype=torch.long)
+    options = {"given": given, "known": torch.rand(4, 3, 4) < 0.3}
+
+    def results() -> list[Tensor]:
+        drawn = prior.sample(4, labels, generator=seeded(2))
+        completed = prior.sample(4, labels, generator=seeded(2), **options)
+        return [drawn, completed, prior.log_prob(drawn, labels)]
+
+    expected = results()
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            assert prior.logits(given).dtype == dtype
+            same = results()
+        assert all(map(torch.equal, same, expected))
