@@ -13,6 +13,7 @@ __all__ = [
     "check_labels",
     "check_mask",
     "check_positive",
+    "check_range",
     "check_tensor",
     "check_unit_range",
 ]
@@ -90,6 +91,19 @@ def check_positive(value: Any, what: str) -> float:
     number = _number(value, what)
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{what} must be finite and above 0, not {number}")
+    return number
+
+
+def check_range(value: Any, what: str, least: float, most: float) -> float:
+    """Return a number in [least, most].
+
+    Raises:
+        TypeError: Not a number.
+        ValueError: Out of range, or not finite.
+    """
+    number = _number(value, what)
+    if not least <= number <= most:
+        raise ValueError(f"{what} must be from {least:g} to {most:g}, not {number}")
     return number
 
 

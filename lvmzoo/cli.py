@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lvmzoo._version import __version__
-from lvmzoo.console import Group, Job, output, progress, runs_model
+from lvmzoo.console import Draw, Group, Job, Number, draws, of_codes, output, progress, runs_model
 from lvmzoo.files import atomic_file, atomic_folder, check_target
 from lvmzoo.registry import UnknownModelError, list_models, model_info
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from lvmzoo.models.base import ZooModel
-    from lvmzoo.models.vqvae import VQVAE
 
 MAX_PICTURES = 10_000
 # Which part of the code grid is kept, by half its height and width.
@@ -53,8 +51,6 @@ def _new_folder(path: Path) -> None:
 
 
 _file = click.Path(exists=True, path_type=Path)
-_seed = click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="For the same again.")
-_label_option = click.option("--label", help="Class, as an index or a name.")
 _images = click.argument("images", nargs=-1, required=True, type=_file)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -110,24 +106,20 @@ def info(name: str, as_json: bool) -> None:
 @main.command()
 @runs_model
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True)
-@_seed
-@_label_option
-@click.option(
-    "--temperature", type=click.FloatRange(0, 1000, min_open=True), default=1.0, show_default=True
-)
+@draws
+@click.option("--temperature", type=Number(0, 1000, min_open=True), default=1.0, show_default=True)
 @click.option("--top-k", type=click.IntRange(1), help="VQ-VAE: among the k likeliest codes.")
 @click.option(
     "--top-p",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Number(0, 1, min_open=True),
     help="VQ-VAE: among the fewest codes of this probability.",
 )
 @click.option("--decoder-noise", is_flag=True, help="Draw from p(x|z), not its mean.")
 @output("A picture; or .npy, which holds the numbers.", _picture_or_numbers)
 def sample(
     job: Job,
+    draw: Draw,
     count: int,
-    seed: int | None,
-    label: str | None,
     top_k: int | None,
     top_p: float | None,
     output: Path,
@@ -137,16 +129,14 @@ def sample(
     model = job.load(points=True)
     if model.image_shape is not None:
         _check_grid(count)
-    if label is not None:
-        options["labels"] = _label(label, model)
+    options |= draw.options(model)
     if top_k is not None or top_p is not None:
-        _of_codes(model, "--top-k and --top-p need")
+        of_codes(model, "--top-k and --top-p need")
         options |= {"top_k": top_k, "top_p": top_p}
     import torch
 
-    generator = _generator(seed)
     sizes = [min(job.batch_size, count - i) for i in range(0, count, job.batch_size)]
-    parts = [model.sample(n, generator=generator, **options).cpu() for n in progress(sizes)]
+    parts = [model.sample(n, **options).cpu() for n in progress(sizes)]
     _write(torch.cat(parts), output)
 
 
@@ -187,26 +177,23 @@ def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
 @click.argument("image", type=_file)
 @click.option("--keep", type=click.Choice(KEEP), default="top", show_default=True)
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=8, show_default=True)
-@_seed
-@_label_option
+@draws
 @output("A row of pictures: the original, then its completions.", _picture)
-def complete(
-    job: Job, image: Path, keep: str, count: int, seed: int | None, label: str | None, output: Path
-) -> None:
+def complete(job: Job, draw: Draw, image: Path, keep: str, count: int, output: Path) -> None:
     """Keep half of the codes of IMAGE and draw the rest from the prior of the VQ-VAE NAME.
 
     With --keep top this is an exact draw; else a kept code has no influence on those drawn before
     it in raster order.
     """
-    model = _of_codes(job.load(), "complete needs")
+    model = of_codes(job.load(), "complete needs")
+    options = draw.options(model)
     import torch
 
     known = torch.zeros(model.config.grid, dtype=torch.bool, device=model.device)
     half = [size // 2 for size in known.shape]
     known[KEEP[keep](half)] = True
-    labels = None if label is None else _label(label, model)
     x = next(job.batches([image], model))
-    drawn = model.complete(x, known, n=count, labels=labels, generator=_generator(seed))
+    drawn = model.complete(x, known, n=count, **options)
     _write(torch.cat([x, drawn[0]]).cpu(), output, columns=min(count + 1, 10))
 
 
@@ -322,32 +309,6 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return "-" if value in (None, "") else str(value)
-
-
-def _label(text: str, model: "ZooModel") -> int:
-    classes = getattr(model.config, "classes", ())
-    if text in classes:
-        return int(classes.index(text))
-    if text.isdigit() and int(text) < len(classes):
-        return int(text)
-    known = ", ".join(classes) or "none"
-    raise click.UsageError(f"--label {text!r} is no class of this model; its classes: {known}")
-
-
-def _generator(seed: int | None) -> "torch.Generator":
-    import torch
-
-    generator = torch.Generator()
-    generator.seed() if seed is None else generator.manual_seed(seed)
-    return generator
-
-
-def _of_codes(model: "ZooModel", what: str) -> "VQVAE":
-    from lvmzoo.models.vqvae import VQVAE
-
-    if not isinstance(model, VQVAE):
-        raise click.UsageError(f"{what} a VQ-VAE, not a {type(model).__name__}")
-    return model
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

@@ -1,6 +1,10 @@
-"""How the commands fail, show progress and get their model; imports torch only for the last."""
+"""What the commands share: how they fail, show progress, get their model and are told what to draw.
+
+Imports torch only to run a model.
+"""
 
 import functools
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +20,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lvmzoo.models.base import ZooModel
+    from lvmzoo.models.vqvae import VQVAE
 
-__all__ = ["Group", "Job", "output", "progress", "runs_model"]
+__all__ = [
+    "Draw",
+    "Group",
+    "Job",
+    "Number",
+    "draws",
+    "of_codes",
+    "output",
+    "progress",
+    "runs_model",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,6 +98,51 @@ class Job:
             yield load_images(files[i : i + self.batch_size], model).to(model.device)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What every command that draws is given: a seed, a class, and how far to go towards it."""
+
+    seed: int | None
+    label: str | None
+    guidance: float
+
+    def options(self, model: "ZooModel") -> dict[str, Any]:
+        """Return what `sample` and `complete` of this model are to be called with."""
+        import torch
+
+        generator = torch.Generator()
+        generator.seed() if self.seed is None else generator.manual_seed(self.seed)
+        options: dict[str, Any] = {"generator": generator}
+        if self.label is not None:
+            options["labels"] = _class_index(self.label, model)
+        if self.guidance:
+            if self.label is None:
+                raise click.UsageError("--guidance needs --label, the class to go towards")
+            if not of_codes(model, "--guidance needs").prior.num_labels:
+                raise click.UsageError("--guidance needs a prior that takes labels")
+            options["guidance"] = self.guidance
+        return options
+
+
+def of_codes(model: "ZooModel", what: str) -> "VQVAE":
+    """Refuse a model that has no codes; `what` says what needs them."""
+    from lvmzoo.models.vqvae import VQVAE
+
+    if not isinstance(model, VQVAE):
+        raise click.UsageError(f"{what} a VQ-VAE, not a {type(model).__name__}")
+    return model
+
+
+def _class_index(text: str, model: "ZooModel") -> int:
+    classes = getattr(model.config, "classes", ())
+    if text in classes:
+        return int(classes.index(text))
+    if text.isdigit() and int(text) < len(classes):
+        return int(text)
+    known = ", ".join(classes) or "none"
+    raise click.UsageError(f"--label {text!r} is no class of this model; its classes: {known}")
+
+
 def runs_model(command: F) -> F:
     """Give a command NAME, --device and --batch-size, as a `Job`."""
 
@@ -94,6 +154,38 @@ def runs_model(command: F) -> F:
     run = click.option("--batch-size", type=size, default=256, show_default=True)(run)
     run = click.option("--device", default="auto", help="cpu, cuda, cuda:1, …")(run)
     return click.argument("name")(run)  # type: ignore[return-value]
+
+
+class Number(click.FloatRange):
+    """A number in a range, which nan is not."""
+
+    def convert(self, value: Any, *rest: Any) -> float:
+        """Return the number."""
+        number: float = super().convert(value, *rest)
+        if math.isnan(number):
+            self.fail("nan is no number.", *rest)
+        return number
+
+
+def draws(command: F) -> F:
+    """Give a command --seed, --label and --guidance, as a `Draw`."""
+
+    @functools.wraps(command)
+    def run(
+        *arguments: Any, seed: int | None, label: str | None, guidance: float, **options: Any
+    ) -> Any:
+        return command(*arguments, Draw(seed, label, guidance), **options)
+
+    run = click.option(
+        "--guidance",
+        type=Number(0, 100),
+        default=0.0,
+        show_default=True,
+        help="Go beyond the label: plainer, less varied; 1 to 4 is usual.",
+    )(run)
+    run = click.option("--label", help="Class, as an index or a name.")(run)
+    seeds = click.IntRange(0, 2**63 - 1)
+    return click.option("--seed", type=seeds, help="For the same again.")(run)  # type: ignore[return-value]
 
 
 def output(what: str, check: Callable[[Path], Any]) -> Callable[[F], F]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lvmzoo.priors.sampling import GridSampler, draw_noise, fill_grid
+from lvmzoo.priors.sampling import GridSampler, Guided, draw_noise, fill_grid
 
 __all__ = ["CodePrior", "PriorOutput", "code_head"]
 
@@ -76,6 +76,7 @@ class CodePrior(nn.Module):
         n: int,
         labels: Tensor | None = None,
         *,
+        guidance: float = 0.0,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -92,6 +93,8 @@ class CodePrior(nn.Module):
         Arguments:
             n: How many.
             labels: (n,) int64, or None.
+            guidance: w in (1 + w) logits given labels - w logits without; changes nothing if
+                there are no labels.
             temperature: Divides the logits.
             top_k: Draw each code among this many of the most likely ones.
             top_p: Draw each code among the fewest that have this probability together.
@@ -109,7 +112,7 @@ class CodePrior(nn.Module):
             noise = draw_noise((*self.grid, size, self.num_codes), generator, self.weight)
             with torch.autocast(noise.device.type, enabled=False):
                 grid = fill_grid(
-                    self._sampler(size, None if labels is None else labels[part]),
+                    self._guided(size, None if labels is None else labels[part], guidance),
                     noise,
                     None if given is None else given[part].permute(1, 2, 0),
                     None if known is None else known[part].permute(1, 2, 0),
@@ -119,6 +122,12 @@ class CodePrior(nn.Module):
                 )
             blocks.append(grid.permute(2, 0, 1))
         return torch.cat(blocks).contiguous()
+
+    def _guided(self, n: int, labels: Tensor | None, guidance: float) -> GridSampler:
+        if labels is None or not guidance:
+            return self._sampler(n, labels)
+        none = torch.full_like(labels, self.num_labels)
+        return Guided(self._sampler(2 * n, torch.cat([labels, none])), guidance)
 
 
 def code_head(channels: int, hidden: int, num_codes: int) -> nn.Sequential:

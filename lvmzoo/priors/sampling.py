@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["GridSampler", "draw_codes", "draw_noise", "fill_grid"]
+__all__ = ["GridSampler", "Guided", "draw_codes", "draw_noise", "fill_grid"]
 
 
 class GridSampler(Protocol):
@@ -28,6 +28,37 @@ class GridSampler(Protocol):
 
     def accept(self, column: int, codes: Tensor) -> None:
         """Take in the codes (n,) at this column of the current row."""
+
+
+class Guided:
+    """Logits (1 + w) conditional - w unconditional, from one sampler of both streams.
+
+    References:
+        Classifier-Free Diffusion Guidance (Ho and Salimans 2022), equation 6,
+        https://arxiv.org/abs/2207.12598
+
+    Arguments:
+        streams: Samples 2 n grids: n with their labels, then the same n without.
+        guidance: The weight w, above 0.
+    """
+
+    def __init__(self, streams: GridSampler, guidance: float) -> None:
+        self.streams, self.guidance = streams, guidance
+
+    def begin_row(self, above: Tensor | None) -> None:
+        """Take in the codes (W, n) of the row above."""
+        self.streams.begin_row(None if above is None else above.repeat(1, 2))
+
+    def logits(self, column: int) -> Tensor:
+        """Return the logits (n, K) at this column of the current row."""
+        logits = self.streams.logits(column)
+        # What is subtracted may be many times the result, which half precision would round away.
+        labelled, unlabelled = logits.to(_wide(logits)).chunk(2)
+        return (1 + self.guidance) * labelled - self.guidance * unlabelled
+
+    def accept(self, column: int, codes: Tensor) -> None:
+        """Take in the codes (n,) at this column of the current row."""
+        self.streams.accept(column, codes.repeat(2))
 
 
 def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None, like: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The command on a VQ-VAE: codes, completions, and how codes are drawn."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,7 @@ import lvmzoo
 from lvmzoo.checkpoint import read_component
 
 
-@pytest.fixture(scope="module")
-def vqvae_folder(tmp_path_factory):
+def save(folder: Path, prior: str) -> Path:
     torch.manual_seed(0)
     config = lvmzoo.VQVAE.Config(
         in_channels=1,
@@ -22,17 +22,27 @@ def vqvae_folder(tmp_path_factory):
         channels=8,
         residual_channels=4,
         num_codes=16,
-        prior="gated_pixelcnn",
+        prior=prior,
         prior_embedding=4,
         prior_channels=4,
         prior_layers=6,
         prior_hidden=8,
     )
-    folder = tmp_path_factory.mktemp("vqvae") / "model"
     model = lvmzoo.VQVAE(config)
-    model.prior.labels.weight.data.mul_(200)  # a fresh prior hardly listens to labels
+    if model.prior.num_labels:
+        model.prior.labels.weight.data.mul_(200)  # a fresh prior hardly listens to labels
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def vqvae_folder(tmp_path_factory) -> Path:
+    return save(tmp_path_factory.mktemp("vqvae") / "model", "gated_pixelcnn")
+
+
+@pytest.fixture(scope="module")
+def unconditional_folder(tmp_path_factory) -> Path:
+    return save(tmp_path_factory.mktemp("vqvae") / "model", "pixelcnn")
 
 
 def test_codes_are_written_as_bytes_and_decoded(vqvae_folder, pictures, out):
@@ -74,6 +84,36 @@ def test_samples_among_the_likeliest_codes(vqvae_folder, out):
         expected = model.sample(4, generator=torch.Generator().manual_seed(1), **given)
         lvmzoo.save_images(expected, out / "expected.png")
         assert path.read_bytes() == (out / "expected.png").read_bytes()
+
+
+def test_guided_samples_and_completions(vqvae_folder, pictures, out):
+    model = lvmzoo.from_pretrained(vqvae_folder)
+    x = lvmzoo.load_images(pictures / "00.png", model)
+    top = torch.zeros(8, 8, dtype=torch.bool)
+    top[:4] = True
+    options = ["-n", 3, "--seed", 1, "--label", "7", "--guidance", 1.5, "-o"]
+    call("sample", vqvae_folder, *options, out / "sample.png")
+    call("complete", vqvae_folder, pictures / "00.png", *options, out / "complete.png")
+    for w, same in ((1.5, True), (0.0, False)):
+        given = {"labels": 7, "guidance": w}
+        drawn = model.sample(3, **given, generator=torch.Generator().manual_seed(1))
+        lvmzoo.save_images(drawn, out / "a.png")
+        drawn = model.complete(x, top, n=3, **given, generator=torch.Generator().manual_seed(1))
+        lvmzoo.save_images(torch.cat([x, drawn[0]]), out / "b.png", columns=4)
+        for path, expected in (("sample.png", "a.png"), ("complete.png", "b.png")):
+            assert ((out / path).read_bytes() == (out / expected).read_bytes()) == same
+
+
+def test_guidance_needs_a_label_and_a_prior_that_takes_it(
+    vqvae_folder, unconditional_folder, pictures, out
+):
+    for command in (["sample"], ["complete", pictures / "00.png"]):
+        name, *image = command
+        rest = [*image, "--guidance", 1, "-o", out / "a.png"]
+        assert "--guidance needs --label" in refused(2, name, vqvae_folder, *rest)
+        line = refused(2, name, unconditional_folder, *rest, "--label", 7)
+        assert "--guidance needs a prior that takes labels" in line
+    assert not list(out.iterdir())
 
 
 def test_top_k_and_complete_are_for_vqvaes(zoo, pictures, out):

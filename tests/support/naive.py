@@ -13,6 +13,7 @@ def naive_sample(
     n: int,
     labels: Tensor | None = None,
     *,
+    guidance: float = 0.0,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -25,7 +26,11 @@ def naive_sample(
     codes = torch.zeros(n, height, width, dtype=torch.long, device=prior.weight.device)
     for i in range(height):
         for j in range(width):
-            logits = prior.logits(codes, labels)[:, :, i, j] / temperature
+            logits = prior.logits(codes, labels)[:, :, i, j]
+            if guidance:
+                without = prior.logits(codes)[:, :, i, j]
+                logits = (1 + guidance) * logits - guidance * without
+            logits = logits / temperature
             for row in range(n):
                 if known is not None and known[row, i, j]:
                     codes[row, i, j] = given[row, i, j]

@@ -156,6 +156,32 @@ def test_labels_change_the_samples(gated):
     assert not torch.equal(drawn[0], drawn[2])
 
 
+def test_guided_samples_are_plainer_examples_of_their_class(gated):
+    torch.nn.init.normal_(gated.prior.labels.weight, std=1.0)
+    labels = torch.arange(300) % 3
+    ratios = []
+    for w in (0.0, 2.0):
+        codes = gated.prior.sample(300, labels, guidance=w, generator=seeded(1))
+        log_ratio = gated.code_log_prob(codes, labels) - gated.code_log_prob(codes)
+        ratios.append(log_ratio.mean().item())
+    assert ratios[1] > 1.5 * ratios[0] > 0
+
+
+def test_guidance_serves_samples_and_completions(gated, x):
+    torch.nn.init.normal_(gated.prior.labels.weight, std=1.0)
+    labels, nothing = torch.tensor([0, 1, 2]), torch.zeros(4, 4, dtype=torch.bool)
+    for w, n in ((2.0, 1), (2, 4), (0.0, 4)):
+        each = labels.repeat_interleave(n)
+        codes = gated.prior.sample(3 * n, each, guidance=w, generator=seeded(1))
+        sampled = gated.sample(3 * n, labels=each, guidance=w, generator=seeded(1))
+        assert torch.equal(sampled, gated.decode(codes))
+        options = {"n": n, "labels": labels, "guidance": w}
+        completed = gated.complete(x[:3], nothing, **options, generator=seeded(1))
+        assert torch.equal(completed.flatten(0, 1), sampled)
+        plain = gated.sample(3 * n, labels=each, generator=seeded(1))
+        assert torch.equal(sampled, plain) == (w == 0)
+
+
 def test_completion_keeps_what_is_known(gated, x):
     codes = gated.encode(x)
     known = torch.zeros(4, 4, dtype=torch.bool)
@@ -287,10 +313,21 @@ BAD = {
     "top_k 8": (ValueError, lambda m: m.sample(2, top_k=8)),
     "top_p 1.5": (ValueError, lambda m: m.sample(2, top_p=1.5)),
     "top_p -1": (ValueError, lambda m: m.sample(2, top_p=-1)),
+    "guidance without a label": (ValueError, lambda m: m.sample(2, guidance=1)),
+    "guidance -1": (ValueError, lambda m: m.sample(2, labels=0, guidance=-1)),
+    "guidance 1000": (ValueError, lambda m: m.sample(2, labels=0, guidance=1000)),
+    "guidance NaN": (ValueError, lambda m: m.sample(2, labels=0, guidance=math.nan)),
+    "guidance by name": (TypeError, lambda m: m.sample(2, labels=0, guidance="1")),
+    "guidance True": (TypeError, lambda m: m.sample(2, labels=0, guidance=True)),
+    "guidance None": (TypeError, lambda m: m.sample(2, labels=0, guidance=None)),
     "generator": (TypeError, lambda m: m.sample(2, generator=3)),
     "decoder noise": (ValueError, lambda m: m.sample(2, decoder_noise=True)),
     "known not boolean": (TypeError, lambda m: m.complete(ONE, torch.ones(4, 4))),
     "known of another shape": (ValueError, lambda m: m.complete(ONE, torch.ones(8, 8).bool())),
+    "guided completion without a label": (
+        ValueError,
+        lambda m: m.complete(ONE, torch.ones(4, 4).bool(), guidance=1),
+    ),
     "complete 0": (ValueError, lambda m: m.complete(ONE, torch.ones(4, 4).bool(), n=0)),
 }
 ONE = torch.zeros(1, 1, 16, 16)
@@ -310,6 +347,7 @@ def test_an_unconditional_prior_takes_no_labels(x):
         lambda: plain.sample(2, labels=0),
         lambda: plain.code_log_prob(plain.encode(x), 0),
         lambda: plain.complete(x, torch.ones(4, 4).bool(), labels=0),
+        lambda: plain.sample(2, labels=0, guidance=1.0),
     ):
         with pytest.raises(ValueError, match="unconditional"):
             call()

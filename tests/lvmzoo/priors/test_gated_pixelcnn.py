@@ -77,6 +77,43 @@ def test_fast_sampler_draws_the_codes_of_the_naive_one(prior, labelled, options)
     assert len(fast.unique()) > 3
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"guidance": 1},
+        {"guidance": 0.3, "temperature": 0.6},
+        {"guidance": 100.0},
+        {"guidance": 2.0, "temperature": 1.5, "top_k": 6, "top_p": 0.9},
+    ],
+    ids=str,
+)
+def test_guided_sampler_draws_the_codes_of_the_naive_one(prior, codes, options):
+    labels = torch.tensor([0, 2, 1, LABELS])  # guidance has no effect on the last
+    known = torch.rand(codes.shape, generator=seeded(3)) < 0.2
+    for given in ({}, {"given": codes, "known": known}):
+        guided = prior.sample(4, labels, generator=seeded(2), **given, **options)
+        naive = naive_sample(prior, 4, labels, generator=seeded(2), **given, **options)
+        assert torch.equal(guided, naive)
+        plain = prior.sample(4, labels, generator=seeded(2), **given, **options | {"guidance": 0.0})
+        assert not torch.equal(plain, guided)
+        assert torch.equal(plain[3], guided[3])
+
+
+def test_without_labels_there_is_nothing_to_guide(prior):
+    plain, guided = (prior.sample(3, guidance=w, generator=seeded(2)) for w in (0.0, 2.0))
+    assert torch.equal(plain, guided)
+
+
+def test_no_guidance_takes_no_second_stream(prior, monkeypatch):
+    sizes = []
+    sampler = prior._sampler
+    monkeypatch.setattr(prior, "_sampler", lambda n, x: sizes.append(n) or sampler(n, x))
+    labels = torch.tensor([0, 1, 2])
+    for w in (0, 0.0, 1.0):
+        prior.sample(3, labels, guidance=w)
+    assert sizes == [3, 3, 6]
+
+
 @pytest.mark.parametrize("labelled", [False, True])
 def test_fast_sampler_keeps_known_codes_as_the_naive_one(prior, codes, labelled):
     labels = torch.tensor([0, 2, 1, LABELS]) if labelled else None
@@ -141,9 +178,11 @@ def test_sampling_leaves_training_mode_and_gradients_alone(prior):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("guidance", [0.0, 1.5])
 @pytest.mark.parametrize("labelled", [False, True])
-def test_replayed_rows_draw_the_codes_of_the_naive_sampler(prior, labelled):
+def test_replayed_rows_draw_the_codes_of_the_naive_sampler(prior, labelled, guidance):
     prior = prior.cuda()
     labels = torch.tensor([0, 2, 1, LABELS, 2]).cuda() if labelled else None
-    fast = prior.sample(5, labels, generator=seeded(2))
-    assert torch.equal(fast, naive_sample(prior, 5, labels, generator=seeded(2)))
+    options = {"guidance": guidance if labelled else 0.0}
+    fast = prior.sample(5, labels, generator=seeded(2), **options)
+    assert torch.equal(fast, naive_sample(prior, 5, labels, generator=seeded(2), **options))

@@ -153,7 +153,7 @@ def test_autocast_changes_no_draw_and_no_probability(kind):
     prior = make_prior(kind, 6)
     labels = None if kind == "pixelcnn" else torch.tensor([0, 1, 2, 0])
     given = torch.zeros(4, 3, 4, dtype=torch.long)
-    options = {"given": given, "known": torch.rand(4, 3, 4) < 0.3}
+    options = {"given": given, "known": torch.rand(4, 3, 4) < 0.3, "guidance": 1.0}
 
     def results() -> list[Tensor]:
         drawn = prior.sample(4, labels, generator=seeded(2))
