@@ -6,6 +6,7 @@ Exit status: 2 for what the command line itself shows to be wrong, 1 for what fa
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from lvmzoo.models.base import ZooModel
 
 MAX_PICTURES = 10_000
+# Pixels that are drawn at a time, 256 pictures of 32 x 32.
+MAX_PIXELS = 2**18
 # Which part of the code grid is kept, by half its height and width.
 KEEP = {
     "top": lambda half: (slice(half[0]),),
@@ -135,7 +138,9 @@ def sample(
         options |= {"top_k": top_k, "top_p": top_p}
     import torch
 
-    sizes = [min(job.batch_size, count - i) for i in range(0, count, job.batch_size)]
+    # Not by --batch-size: noise and the last digits of a picture depend on what is drawn with it.
+    block = max(1, MAX_PIXELS // math.prod((model.image_shape or ())[1:]))
+    sizes = [min(block, count - i) for i in range(0, count, block)]
     parts = [model.sample(n, **options).cpu() for n in progress(sizes)]
     _write(torch.cat(parts), output)
 

@@ -151,7 +151,13 @@ def runs_model(command: F) -> F:
         return command(Job(name, device, batch_size), **options)
 
     size = click.IntRange(1, 65536)
-    run = click.option("--batch-size", type=size, default=256, show_default=True)(run)
+    run = click.option(
+        "--batch-size",
+        type=size,
+        default=256,
+        show_default=True,
+        help="Images taken in at a time; changes no draw.",
+    )(run)
     run = click.option("--device", default="auto", help="cpu, cuda, cuda:1, …")(run)
     return click.argument("name")(run)  # type: ignore[return-value]
 

@@ -80,7 +80,20 @@ def test_seeds(vae2d_folder, out):
     assert not np.array_equal(points("d"), points("e"))
     assert not np.allclose(first, points("f", "--seed", 1, "--decoder-noise"))
     assert not np.allclose(first, points("g", "--seed", 1, "--temperature", 0.5))
-    assert points("h", "--batch-size", 4).shape == (9, 2)
+
+
+@pytest.mark.parametrize("kind", ["VAE2D", "VAE", "VLAE"])
+@pytest.mark.parametrize("options", [[], ["--decoder-noise"]], ids=str)
+def test_the_batch_size_changes_no_sample(kind, options, tmp_path, out, monkeypatch):
+    monkeypatch.setattr("lvmzoo.cli.MAX_PIXELS", 5 * 32 * 32)  # five pictures at a time
+    make_tiny(kind).save_pretrained(tmp_path / kind)
+    suffix = "npy" if kind == "VAE2D" else "png"
+    for size in (1, 4, 12, 100):
+        given = ["-n", 12, "--seed", 3, "--batch-size", size, *options]
+        call("sample", tmp_path / kind, *given, "-o", out / f"{size}.{suffix}")
+    assert len({path.read_bytes() for path in out.iterdir()}) == 1
+    call("sample", tmp_path / kind, *given, "--seed", 4, "-o", out / f"other.{suffix}")
+    assert len({path.read_bytes() for path in out.iterdir()}) == 2
 
 
 def test_a_scatter_of_more_points_than_a_grid_has_pictures(vae2d_folder, out):
@@ -359,7 +372,7 @@ def test_a_real_failure(vae_folder, out):
 
 
 def test_a_bar_on_a_terminal_and_none_in_a_pipe(vae_folder, out):
-    options = ["-n", "20", "--batch-size", "1", "-o"]
+    options = ["-n", "1000", "-o"]
     command = [*SCRIPT, "sample", str(vae_folder), *options]
     done = subprocess.run(
         [*command, str(out / "a.png")], capture_output=True, text=True, env=environment(), cwd=out
@@ -370,7 +383,7 @@ def test_a_bar_on_a_terminal_and_none_in_a_pipe(vae_folder, out):
     subprocess.run([*command, str(out / "b.png")], stderr=theirs, env=environment(), check=True)
     readable, _, _ = select.select([ours], [], [], 0)
     assert readable
-    assert "/20" in os.read(ours, 10_000).decode()
+    assert "/4" in os.read(ours, 10_000).decode()
     os.close(theirs)
     os.close(ours)
     assert sorted(os.listdir(out)) == ["a.png", "b.png"]
