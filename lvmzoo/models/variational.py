@@ -180,7 +180,7 @@ class VariationalModel(ZooModel):
             ValueError: The temperature is so high that some of them would not be finite.
         """
         check_count(n)
-        check_positive(temperature, "temperature")
+        temperature = check_positive(temperature, "temperature")
         if labels is not None:
             raise ValueError(f"a {type(self).__name__} is unconditional: it takes no labels")
         noise = self._randn(n, self.config.latent_dim, generator=generator)

@@ -213,7 +213,7 @@ class VQVAE(ZooModel):
             Images (n, C, H, W) in [0, 1].
         """
         check_count(n)
-        check_positive(temperature, "temperature")
+        temperature = check_positive(temperature, "temperature")
         check_generator(generator)
         _check_guidance(guidance, labels)
         if top_k is not None:

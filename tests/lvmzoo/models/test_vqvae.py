@@ -156,6 +156,12 @@ def test_labels_change_the_samples(gated):
     assert not torch.equal(drawn[0], drawn[2])
 
 
+def test_whole_numbers_are_temperatures(model):
+    for whole in (2, 10**30):
+        drawn = model.sample(3, temperature=whole, generator=seeded())
+        assert torch.equal(drawn, model.sample(3, temperature=float(whole), generator=seeded()))
+
+
 def test_guided_samples_are_plainer_examples_of_their_class(gated):
     torch.nn.init.normal_(gated.prior.labels.weight, std=1.0)
     labels = torch.arange(300) % 3
