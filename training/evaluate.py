@@ -26,7 +26,7 @@ FIRST = 1000
 
 
 def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
-    """Load an entry's own weights, or those in a file or folder, which must be of its class.
+    """Load an entry's own weights, or those in a file or folder.
 
     Raises:
         CheckpointError: They are absent or damaged.

@@ -47,10 +47,6 @@ class _Clock:
         """Whether the last checkpoint is old enough."""
         return self.now - self.saved >= self.options.checkpoint_every
 
-    def saved_now(self) -> None:
-        """Note that a checkpoint was written."""
-        self.saved = time.monotonic()
-
 
 def is_late(deadline: float, seconds: float = 0.0) -> bool:
     """Whether work of so many seconds might end less than `RESERVE` before a deadline."""
@@ -76,12 +72,8 @@ def fit(run: Run) -> bool:
     with (run.out / LOG if main else Path(os.devnull)).open("ab") as log:
         if main:
             log.truncate(log_bytes)
-        bar = tqdm(
-            total=run.total_steps,
-            initial=trainer.step,
-            unit="step",
-            disable=None if main else True,
-        )
+        hidden = None if main else True
+        bar = tqdm(total=run.total_steps, initial=trainer.step, unit="step", disable=hidden)
         while trainer.step < run.total_steps:
             trainer.advance()
             bar.update()
@@ -92,7 +84,7 @@ def fit(run: Run) -> bool:
             if late or clock.checkpoint_due or trainer.step == run.total_steps:
                 if main:
                     trainer.save(log.tell())
-                clock.saved_now()
+                clock.saved = time.monotonic()
             if late:
                 break
         bar.close()

@@ -83,17 +83,13 @@ def read_recipe(
 
     Arguments:
         name: The entry.
-        kinds: The kind of recipe of each component of its model; a model of one component is
-            "model", and its recipe has no tables for components.
-        settings: Changes for this run, "key=value" each, or "component.key=value" for one
-            component of several.
-        variants: Tables of the recipe that change it: "short", the recipe of bundled weights that
-            had no time for the whole one; "baseline", the plain recipe that the card's figures
-            are compared with. Where both apply, "baseline" changes what "short" has left.
+        kinds: The kind of recipe of each component; that of a whole model has no table.
+        settings: Changes for this run, "key=value" or "component.key=value" each.
+        variants: Tables of the recipe that change it: "short" made bundled weights that had no
+            time for the whole one; "baseline" is the plain recipe that the card compares with.
 
     Raises:
-        RecipeError: Unknown key, wrong type or impossible value; or the recipe has no such
-            variant.
+        RecipeError: Unknown key or variant, wrong type or impossible value.
     """
     path = RECIPES / f"{name}.toml"
     if not path.exists():
@@ -137,14 +133,7 @@ def _build(kind: type[Recipe], values: dict[str, Any], where: str) -> Recipe:
 def train_command(
     entry: str, variants: Iterable[str], settings: Iterable[str], images: str = ""
 ) -> str:
-    """Return the command of a recorded run, without paths of any machine.
-
-    Arguments:
-        entry: The entry.
-        variants: Of the recipe.
-        settings: Changes of the recipe.
-        images: Name of the folder of own pictures, if it is those that it was trained on.
-    """
+    """Return the command of a recorded run, without paths of any machine but the pictures' name."""
     words = [entry, *(f"--{variant}" for variant in variants)]
     words += ["--images", images] if images else []
     words += [word for setting in settings for word in ("--set", setting)]
@@ -158,11 +147,7 @@ def with_defaults(kind: type[Recipe], recorded: Mapping[str, Any]) -> dict[str, 
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """Parse "key=value" pairs; a value is read as TOML, else as a string.
-
-    Raises:
-        RecipeError: Not of this form.
-    """
+    """Parse "key=value" pairs; a value is read as TOML, else as a string."""
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")

@@ -18,15 +18,10 @@ from training.data.split import DataError, Split
 
 
 def load_folder(folder: Path, split: str, data: DataSet) -> Split:
-    """Load one's own pictures from `folder/{train,test}/<class>/**` as `data` has them.
+    """Load one's own pictures from `folder/{train,test}/<class>/**`, at the size of `data`.
 
     Without a test folder, a tenth of each class is test; of the training pictures, a tenth of
     each class is validation. A class of at least three pictures is in every split.
-
-    Arguments:
-        folder: Where they lie.
-        split: "train", "validation", "all" (both) or "test".
-        data: Whose channels and size the pictures are brought to.
 
     Raises:
         DataError: There are no such folders or no pictures, or the split would be empty.

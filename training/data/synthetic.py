@@ -16,17 +16,11 @@ _SIZES = {"train": 10_000, "validation": 2_500, "test": 2_500}
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Points x = mean + (eps * scale) R with eps ~ N(0, I) and R a rotation by 45 degrees.
-
-    Arguments:
-        mean: Of x.
-        scale: Standard deviations before the rotation.
-        seed: Train, validation and test are drawn from this seed and the next two.
-    """
+    """Points x = mean + (eps * scale) R with eps ~ N(0, I) and R a rotation by 45 degrees."""
 
     mean: tuple[float, float]
     scale: tuple[float, float]
-    seed: int
+    seed: int  # of train; validation and test are drawn from the next two
 
     def load(self, data: DataSet, split: str, root: Path) -> Split:
         """Draw a split; nothing is read."""

@@ -49,21 +49,18 @@ class PriorRecipe(Recipe):
         require(0 <= dropout <= 1, f"label_dropout must be in [0, 1], not {dropout}")
 
 
-class AutoencoderObjective(Objective):
+class _AutoencoderObjective(Objective):
     """The autoencoder of a VQ-VAE."""
 
     component = "autoencoder"
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Draw the noise of the augmentation."""
         return (draw_noise(n, generator),)
 
     def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
-        """Return the images."""
         return {"x": self.images(index, noise[0])}
 
     def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
-        """Return the images."""
         return {"x": x}
 
     @torch.no_grad()
@@ -84,7 +81,7 @@ class AutoencoderObjective(Objective):
         autoencoder.quantizer.revive(features, generator)
 
 
-class PriorObjective(Objective):
+class _PriorObjective(Objective):
     """The prior of a VQ-VAE, on codes of its finished autoencoder.
 
     The training set is encoded once as it is, and once flipped if that is the augmentation; images
@@ -102,11 +99,9 @@ class PriorObjective(Objective):
             self.codes.append(self._encode_all(self.x.flip(3)))
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Draw the noise of the augmentation, and that by which labels are dropped."""
         return draw_noise(n, generator), torch.rand(n, generator=generator)
 
     def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
-        """Return codes and labels, some of them replaced by that of no class."""
         shift, drop = noise
         if not self.codes:
             codes = _encode(self.model, self.images(index, shift))
@@ -121,7 +116,6 @@ class PriorObjective(Objective):
         return {"codes": codes, "labels": labels}
 
     def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
-        """Return codes, without labels."""
         return {"codes": _encode(model, x)}
 
     def _encode_all(self, x: Tensor) -> Tensor:
@@ -137,7 +131,7 @@ def _encode(model: VQVAE, x: Tensor) -> Tensor:
 
 class _VQVAE(Family):
     recipes: ClassVar = {"autoencoder": AutoencoderRecipe, "prior": PriorRecipe}
-    objectives: ClassVar = {"autoencoder": AutoencoderObjective, "prior": PriorObjective}
+    objectives: ClassVar = {"autoencoder": _AutoencoderObjective, "prior": _PriorObjective}
     metrics: ClassVar = {
         **QUALITY,
         "ssim": Metric("SSIM of reconstructions", "1 is perfect"),

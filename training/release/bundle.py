@@ -15,10 +15,7 @@ from training.run import RECORD, EntryRun, records_of
 def bundle(entry: EntryRun, baseline: EntryRun | None, comparison: dict[str, Any] | None) -> None:
     """Copy a run's weights into the package, bit for bit, and record what was measured on them.
 
-    Arguments:
-        entry: The run, with its evaluation in its folder.
-        baseline: The plain recipe's run, likewise.
-        comparison: Figures beside another entry's, for the card.
+    Beside it stand the plain recipe's run and figures of another entry, if there are any.
 
     Raises:
         ValueError: The figures were measured on other bytes than the run's.

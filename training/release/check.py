@@ -63,26 +63,18 @@ def check(info: ModelInfo, data: Path) -> list[str]:
 
 
 def up_to_date(entry: EntryRun) -> bool:
-    """Whether an entry's files were made by recipe and data as these now are.
+    """Whether an entry's files were made by recipe and data as these now are (`bundled_run`).
 
     And whether all figures that its family knows are on record, and its card compares with those
     that the other entry has now.
-
-    Arguments:
-        entry: From `bundled_run`.
     """
     record = records.read_record(entry.info.name)
     made = records_of(record["run"])
     return not (
-        any(_identity(run, made[run.component]) for run in entry.runs)
+        any(identity(run, made[run.component]) for run in entry.runs)
         or any(_unknown_metrics(entry.info, record))
         or any(_comparison(record))
     )
-
-
-def made_now(run: Run, recorded: dict[str, Any]) -> bool:
-    """Whether a recorded run was by the recipe and data of this one."""
-    return not any(_identity(run, recorded))
 
 
 def first_losses(run: Run) -> list[float]:
@@ -117,7 +109,7 @@ def _differences(info: ModelInfo, record: dict[str, Any], data: Path) -> Iterato
     made = records_of(record["run"])
     variants = record["run"]["variants"]
     for run in bundled_run(info, data, variants).runs:
-        yield from _identity(run, made[run.component])
+        yield from identity(run, made[run.component])
         yield from _first_steps(run, made[run.component])
     for split in ("validation", "test"):
         yield from _figures(info, model, record[split], split, data)
@@ -125,7 +117,8 @@ def _differences(info: ModelInfo, record: dict[str, Any], data: Path) -> Iterato
         yield from _retrained(bundled_run(info, data, variants).runs[0], record, data)
 
 
-def _identity(run: Run, recorded: dict[str, Any]) -> Iterator[str]:
+def identity(run: Run, recorded: dict[str, Any]) -> Iterator[str]:
+    """Yield in what a recorded run differs from this one."""
     recipe, of = with_defaults(type(run.recipe), recorded["recipe"]), _of(run)
     for key, value in asdict(run.recipe).items():
         if recipe.get(key) != value:

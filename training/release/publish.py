@@ -16,20 +16,16 @@ from typing import Any
 
 import click
 from huggingface_hub import CommitOperationAdd, HfApi, get_token, hf_hub_download
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    disable_progress_bars,
-    validate_repo_id,
-)
+from huggingface_hub.utils import disable_progress_bars, validate_repo_id  # type: ignore
 from tqdm import tqdm
 
 from lvmzoo import hub, list_models, loading, registry
 from lvmzoo.checkpoint import CheckpointError, read_component
 from lvmzoo.files import atomic_folder, write_json
-from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo, WeightsFile, model_info
 from training.options import failing_cleanly
 from training.release import cards, records
-from training.run import RECORD, read_record
+from training.run import RECORD, read_record, write_config
 
 _MESSAGE = "Publish weights, card and figures"
 
@@ -45,19 +41,13 @@ def build_entry(info: ModelInfo, folder: Path) -> None:
         raise CheckpointError(f"{info.name} has no weights yet")
     if not (records.CARDS / f"{info.name}.json").exists():
         raise ValueError(f"{info.name} has no measured figures")
-    model = loading.from_pretrained(info.name)  # checks every hash, shape and value
-    record = records.read_record(info.name)
+    loading.from_pretrained(info.name)  # checks every hash, shape and value
     sources = {name: registry.WEIGHTS / file.name for name, file in info.files.items()}
-    _fill(folder, model, info, record, sources, records.CARDS)
+    _fill(folder, info, records.read_record(info.name), sources, records.CARDS)
 
 
 def build_run(name: str, run: Path, folder: Path) -> None:
-    """Fill a folder with the weights, card and figures of a run of one's own.
-
-    Arguments:
-        name: What the card calls the model, and loads it by.
-        run: Folder of the run; its evaluation on the test split is in `evaluation/`.
-        folder: Where to.
+    """Fill a folder with the weights, card and figures of a run, which the card loads by `name`.
 
     Raises:
         ValueError: There are no figures, or they were measured on other bytes.
@@ -91,16 +81,11 @@ def build_run(name: str, run: Path, folder: Path) -> None:
             for part, path in sources.items()
         },
     )
-    _fill(folder, model, info, record, sources, run / "evaluation")
+    _fill(folder, info, record, sources, run / "evaluation")
 
 
 def _fill(
-    folder: Path,
-    model: ZooModel,
-    info: ModelInfo,
-    record: dict[str, Any],
-    sources: dict[str, Path],
-    pictures: Path,
+    folder: Path, info: ModelInfo, record: dict[str, Any], sources: dict[str, Path], pictures: Path
 ) -> None:
     files = {}
     for component, source in sources.items():
@@ -108,7 +93,7 @@ def _fill(
         shutil.copyfile(source, target)
         read_component(target, sha256=info.files[component].sha256)
         files[component] = replace(info.files[component], name=target.name)
-    model.write_config(folder)
+    write_config(folder, record["run"])
     write_json(folder / "metrics.json", record["test"])
     for picture in pictures.glob(f"{record['test']['entry']}_*.png"):
         shutil.copyfile(picture, folder / picture.name)

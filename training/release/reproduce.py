@@ -19,25 +19,19 @@ from lvmzoo.checkpoint import CheckpointError, read_component
 from lvmzoo.files import atomic_folder, write_json
 from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo, model_info
+from training import options
 from training.data import DataError, load_split
 from training.evaluate import evaluate
 from training.families import family_of, recipe_of
 from training.loop import fit_entry
 from training.metrics import standard_error
-from training.options import (
-    compile_option,
-    data_option,
-    device_option,
-    failing_cleanly,
-    time_limit_option,
-)
 from training.release import records
 from training.release.bundle import bundle
 from training.release.check import (
     bundled_run,
     check,
     first_losses,
-    made_now,
+    identity,
     plan,
     up_to_date,
 )
@@ -134,7 +128,7 @@ def _take_bundled(entry: EntryRun) -> None:
     """Let bundled components that these runs would only make again stand for the first runs."""
     recorded = records_of(records.read_record(entry.info.name)["run"])
     for run in entry.runs:
-        if is_begun(run.out) or not made_now(run, recorded[run.component]):
+        if is_begun(run.out) or not identity(run, recorded[run.component]):
             return
         bundled = registry.WEIGHTS / entry.info.files[run.component].name
         with atomic_folder(run.out) as folder:
@@ -260,12 +254,12 @@ def _check_all(infos: list[ModelInfo], data: Path, skip: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every entry.")
 @click.option("--check", "checking", is_flag=True, help="Compare with the record; make nothing.")
 @click.option("--short", is_flag=True, help="By the short recipes that made the bundled weights.")
-@device_option
+@options.device_option
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True)
-@time_limit_option
-@compile_option
-@data_option
-@failing_cleanly
+@options.time_limit_option
+@options.compile_option
+@options.data_option
+@options.failing_cleanly
 def main(
     names: tuple[str, ...],
     everything: bool,
@@ -288,5 +282,5 @@ def main(
     if checking:
         _check_all(infos, data, everything)
     else:
-        options = Options(device, deadline=deadline, compile=compile)
-        _reproduce_all(infos, Workshop(data, runs, options, short))
+        how = Options(device, deadline=deadline, compile=compile)
+        _reproduce_all(infos, Workshop(data, runs, how, short))
