@@ -14,16 +14,10 @@ def draw_noise(n: int, generator: torch.Generator) -> Tensor:
 
 
 def augment(x: Tensor, kind: str, noise: Tensor) -> Tensor:
-    """Flip or shift images, and for "shift-colour" scale their contrast and brightness.
+    """Flip or shift images (N, C, H, W) in [0, 1], or scale contrast and brightness too.
 
-    Arguments:
-        x: Images (N, C, H, W) in [0, 1].
-        kind: "none", "flip", "shift" or "shift-colour".
-        noise: From `draw_noise`, on the device of x.
-
-    Returns:
-        Images in [0, 1]. The border that a shift uncovers repeats the edge: digits in street
-        photographs have no black rim.
+    The border that a shift uncovers repeats the edge: digits in street photographs have no black
+    rim. The noise is from `draw_noise`, on the device of x.
     """
     if kind == "none":
         return x

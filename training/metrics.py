@@ -14,11 +14,7 @@ def code_baselines(train: Tensor, codes: Tensor, num_codes: int) -> dict[str, Te
     The unigram model knows how often each code occurs. The first-order Markov model has
     p(code | left neighbour), in the first column p(code | code above), and the unigram at the
     first code.
-
-    Arguments:
-        train: Codes (M, H, W).
-        codes: Codes (N, H, W).
-        num_codes: Size K of the codebook.
+    Codes are (M, H, W) and (N, H, W), below `num_codes`.
     """
 
     def log_table(*given: Tensor) -> Tensor:

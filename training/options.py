@@ -36,11 +36,6 @@ def _usable(context: click.Context, parameter: click.Parameter, device: str) -> 
     return device
 
 
-def _moment(context: click.Context, parameter: click.Parameter, seconds: float) -> float:
-    # The limit is that of the process, which began before this module was imported.
-    return STARTED + seconds
-
-
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -63,7 +58,7 @@ time_limit_option = click.option(
     "deadline",
     type=duration,
     default="inf",
-    callback=_moment,
+    callback=lambda context, parameter, seconds: STARTED + seconds,
     help="Stop cleanly before this, e.g. 9m, to go on later.",
 )
 compile_option = click.option(

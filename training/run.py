@@ -143,9 +143,8 @@ class Run:
         if (self.out / RECORD).exists():
             return Stage.TRAINED
         step = checkpoints.latest_step(self.out) if self.out.is_dir() else None
-        if step is None:
-            return Stage.NOT_BEGUN
-        return f"{Stage.BEGUN}, at step {step} of {self.total_steps}"
+        at = f"{Stage.BEGUN}, at step {step} of {self.total_steps}"
+        return Stage.NOT_BEGUN if step is None else at
 
 
 @dataclass(frozen=True)
@@ -192,14 +191,12 @@ class EntryRun:
         return {**self.given, **{run.component: run.file for run in self.runs}}
 
     @property
-    def begun(self) -> bool:
-        """Whether the folder holds more than an evaluation of bundled weights."""
-        return is_begun(self.out)
-
-    @property
     def progress(self) -> str:
         """How far it is, in words."""
-        if len(self.runs) == 1 and self.runs[0].out == self.out:
+        if (self.out / RECORD).exists():
+            measured = (self.out / "evaluation/metrics.test.json").exists()
+            return Stage.MEASURED if measured else Stage.TRAINED
+        if self.runs[0].out == self.out:
             return self.runs[0].progress
         return ", ".join(f"{run.component} {run.progress}" for run in self.runs)
 

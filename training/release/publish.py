@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -202,76 +203,58 @@ def pin(info: ModelInfo, repo_id: str, revision: str | None) -> str:
     return commit
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What is published, and where to."""
+def _check(to: Any, name: str | None) -> None:
+    """Refuse, before any work, options that do not fit together."""
+    on_hub = bool(to.repo_id or to.org) and not to.git
+    if to.everything == (name is not None):
+        raise click.UsageError("give an entry, or --all")
+    if to.everything and (to.run or to.repo_id):
+        raise click.UsageError("--all goes to --to, --git or --org, and without --run")
+    if to.repo_id and to.org:
+        raise click.UsageError("say where to: --repo-id or --org, not both")
+    if bool(to.folder) + (bool(to.git) or on_hub) != 1 and not (to.dry_run and not to.folder):
+        raise click.UsageError("say where to: one of --to, --git, --repo-id and --org")
+    if (to.private or to.revision or to.pinning) and not on_hub:
+        raise click.UsageError("--private, --revision and --pin are for --repo-id and --org")
+    if to.pinning and to.run:
+        raise click.UsageError("--pin is for entries: a run is not in the registry")
+    if to.repo_id and "/" not in to.repo_id:
+        raise click.UsageError(f"a repository is named ORG/NAME, not {to.repo_id}")
+    if on_hub:
+        validate_repo_id(_repository(to, name or "name"))
+        if not (to.dry_run or to.pinning):
+            _token()
 
-    run: Path | None
-    everything: bool
-    to: Path | None
-    repo_id: str | None
-    org: str | None
-    git: Path | None
-    private: bool
-    revision: str | None
-    pinning: bool
-    dry_run: bool
 
-    def check(self, name: str | None) -> None:
-        """Refuse, before any work, what does not fit together.
+def _repository(to: Any, name: str) -> str:
+    """Return the repository that something is published in under this name."""
+    return to.repo_id or f"{to.org or 'lvmzoo'}/{name}"
 
-        Raises:
-            click.UsageError: It does not; the message says what would.
-            ValueError: A repository cannot be named so, or there is no token for the Hub.
-        """
-        on_hub = bool(self.repo_id or self.org) and not self.git
-        if self.everything == (name is not None):
-            raise click.UsageError("give an entry, or --all")
-        if self.everything and (self.run or self.repo_id):
-            raise click.UsageError("--all goes to --to, --git or --org, and without --run")
-        if self.repo_id and self.org:
-            raise click.UsageError("say where to: --repo-id or --org, not both")
-        if bool(self.to) + (bool(self.git) or on_hub) != 1 and not (self.dry_run and not self.to):
-            raise click.UsageError("say where to: one of --to, --git, --repo-id and --org")
-        if (self.private or self.revision or self.pinning) and not on_hub:
-            raise click.UsageError("--private, --revision and --pin are for --repo-id and --org")
-        if self.pinning and self.run:
-            raise click.UsageError("--pin is for entries: a run is not in the registry")
-        if self.repo_id and "/" not in self.repo_id:
-            raise click.UsageError(f"a repository is named ORG/NAME, not {self.repo_id}")
-        if on_hub:
-            validate_repo_id(self.repository(name or "name"))
-            if not (self.dry_run or self.pinning):
-                _token()
 
-    def repository(self, name: str) -> str:
-        """Return the repository that something is published in under this name."""
-        return self.repo_id or f"{self.org or 'lvmzoo'}/{name}"
-
-    def publish(self, name: str) -> str:
-        """Publish an entry or a run; return a line about it."""
-        repo_id, on_hub = self.repository(name), bool(self.repo_id or self.org)
-        if self.pinning:
-            return f"{name}: pinned to {repo_id} at {pin(model_info(name), repo_id, self.revision)}"
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            if self.run is None:
-                build_entry(model_info(name), folder)
-            else:  # the card says how to load it: by its repository, else as a folder
-                local = f"./{self.to.name if self.to else name}"
-                build_run(repo_id if on_hub or self.git else local, self.run, folder)
-            if self.dry_run:
-                return _listing(name, folder)
-            if self.to:
-                target = self.to / name if self.everything else self.to
-                with atomic_folder(target) as staged:
-                    shutil.copytree(folder, staged, dirs_exist_ok=True)
-                return f"{name}: written to {target}"
-            if self.git:
-                commit = commit_to_git(folder, self.git, repo_id)
-                return f"{name}: {self.git}/models/{repo_id} at {commit}"
-            commit = upload(folder, repo_id, private=self.private, revision=self.revision)
-            return f"{name}: {repo_id} at {commit}"
+def _publish(to: Any, name: str) -> str:
+    """Publish an entry or a run; return a line about it."""
+    repo_id, on_hub = _repository(to, name), bool(to.repo_id or to.org)
+    if to.pinning:
+        return f"{name}: pinned to {repo_id} at {pin(model_info(name), repo_id, to.revision)}"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if to.run is None:
+            build_entry(model_info(name), folder)
+        else:  # the card says how to load it: by its repository, else as a folder
+            local = f"./{to.folder.name if to.folder else name}"
+            build_run(repo_id if on_hub or to.git else local, to.run, folder)
+        if to.dry_run:
+            return _listing(name, folder)
+        if to.folder:
+            target = to.folder / name if to.everything else to.folder
+            with atomic_folder(target) as staged:
+                shutil.copytree(folder, staged, dirs_exist_ok=True)
+            return f"{name}: written to {target}"
+        if to.git:
+            commit = commit_to_git(folder, to.git, repo_id)
+            return f"{name}: {to.git}/models/{repo_id} at {commit}"
+        commit = upload(folder, repo_id, private=to.private, revision=to.revision)
+        return f"{name}: {repo_id} at {commit}"
 
 
 def _listing(name: str, folder: Path) -> str:
@@ -286,7 +269,7 @@ def _listing(name: str, folder: Path) -> str:
 @click.argument("name", required=False)
 @click.option("--run", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--all", "everything", is_flag=True, help="Every entry with weights; with --org.")
-@click.option("--to", type=click.Path(path_type=Path), help="Write a folder.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Write a folder.")
 @click.option("--repo-id", help="Upload to ORG/NAME on the Hub.")
 @click.option("--org", help="Upload each entry to ORG/ENTRY.")
 @click.option("--git", type=click.Path(path_type=Path), help="Commit below DIR/models.")
@@ -297,16 +280,16 @@ def _listing(name: str, folder: Path) -> str:
 @failing_cleanly
 def main(name: str | None, **given: Any) -> None:
     """Publish the entry NAME, or with --run a run under that name."""
-    options = _Options(**given)
-    options.check(name)
+    to = SimpleNamespace(**given)
+    _check(to, name)
     if name is not None:
-        print(options.publish(name))
+        print(_publish(to, name))
         return
     names = list_models(pretrained=True)
     failures = {}
     for entry in tqdm(names, disable=None):
         try:
-            tqdm.write(options.publish(entry))
+            tqdm.write(_publish(to, entry))
         except (ValueError, CheckpointError, OSError) as error:
             failures[entry] = str(error)
     print(f"published {len(names) - len(failures)} of {len(names)} entries")

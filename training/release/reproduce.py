@@ -100,7 +100,7 @@ def reproduce(info: ModelInfo, shop: Workshop) -> None:
     """
     entry = shop.plan(info)
     bundled = bundled_run(info, shop.data, shop.variants(info)) if info.pretrained else None
-    if bundled is not None and not entry.begun and up_to_date(bundled):
+    if bundled is not None and not is_begun(entry.out) and up_to_date(bundled):
         return
     prepare_out(entry.out, [], resume=True, overwrite=False)
     if bundled is not None:
@@ -177,7 +177,7 @@ def _beside(entry: EntryRun, shop: Workshop) -> dict[str, Any]:
     other = model_info(entry.recipe.compare_with)
     beside = shop.plan(other)
     trained = (beside.out / RECORD).exists()
-    if not trained and (beside.begun or not other.pretrained):
+    if not trained and (is_begun(beside.out) or not other.pretrained):
         raise CheckpointError(
             f"{entry.info.name} is compared with {other.name}: reproduce that first"
         )
@@ -208,22 +208,13 @@ def compare(run: Path, other: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def stage(info: ModelInfo, shop: Workshop) -> str:
-    """Say in words how far the making of an entry is."""
-    entry = shop.plan(info)
-    if not (entry.out / RECORD).exists():
-        return entry.progress
-    measured = (entry.out / "evaluation/metrics.test.json").exists()
-    return Stage.MEASURED if measured else Stage.TRAINED
-
-
 def _reproduce_all(infos: list[ModelInfo], shop: Workshop) -> None:
     for i, info in enumerate(infos):
         try:
             reproduce(info, shop)
         except TimeUpError:
             for left in infos[i:]:
-                print(f"{left.name}: {stage(left, shop)}")
+                print(f"{left.name}: {shop.plan(left).progress}")
             print("the time is up; the same command goes on")
             return
         print(f"{info.name}: {Stage.COMPLETE}")
