@@ -1,9 +1,6 @@
-import io
 import os
-import struct
+import pickle
 import warnings
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,37 +8,11 @@ import torch
 from PIL import Image
 from support.factories import make_tiny
 from support.limits import no_space
+from support.pictures import NOISE, RNG, load_silently, write
 
 import lvmzoo
 from lvmzoo import ImageNote, load_images, save_images
-from lvmzoo.images import MAX_PIXELS, find_images
-
-RNG = np.random.default_rng(0)
-NOISE = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-
-
-def load_silently(path: Path, name: str = "vae_cifar10") -> torch.Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return load_images(path, name)
-
-
-def write(path: Path, array: np.ndarray, **options) -> Path:
-    Image.fromarray(array).save(path, **options)
-    return path
-
-
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """Return a PNG with any header, which Pillow would not write."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
+from lvmzoo.images import find_images
 
 # Sizes and channels
 
@@ -105,178 +76,149 @@ def test_models_of_points_take_no_images(tmp_path):
         load_images([], "vae_cifar10")
 
 
-# Modes
+# In memory
 
 
-def test_grey_to_rgb_and_back(tmp_path):
-    path = write(tmp_path / "a.png", NOISE[..., 0])
-    x = load_silently(path)
-    assert torch.equal(x[:, 0], x[:, 2])
-    rgb = load_silently(write(tmp_path / "b.png", NOISE), "vae_mnist")
-    luma = torch.from_numpy(NOISE @ np.array([0.299, 0.587, 0.114])).float() / 255
-    torch.testing.assert_close(rgb[0, 0], luma, atol=1 / 255, rtol=0)
+def forms(array: np.ndarray) -> dict:
+    """The same picture (H, W, 3), or (H, W), as everything that is taken."""
+    tensor = torch.from_numpy(array)
+    return {
+        "PIL": Image.fromarray(array),
+        "array": array,
+        "floats": array / 255,
+        "tensor": tensor.permute(2, 0, 1) if tensor.ndim == 3 else tensor,
+    }
 
 
-def test_one_bit(tmp_path):
-    Image.fromarray(NOISE[..., 0] > 127).save(tmp_path / "a.png")
-    x = load_silently(tmp_path / "a.png", "vae_mnist")
-    assert torch.equal(x[0, 0], torch.from_numpy(NOISE[..., 0] > 127).float())
+@pytest.mark.parametrize("name", ["vae_cifar10", "vae_mnist"])
+@pytest.mark.parametrize("size", [(28, 28), (32, 32), (45, 61)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_all_forms_of_a_picture_are_read_alike(tmp_path, name, size, grey):
+    array = RNG.integers(0, 256, (*size, 3), dtype=np.uint8)
+    array = array[..., 0] if grey else array
+    expected = load_silently(write(tmp_path / "a.png", array), name)
+    to = lvmzoo.transform(name)
+    for form, picture in forms(array).items():
+        assert torch.equal(load_images(picture, name), expected), form
+        x = to(picture)
+        assert x.dtype == torch.float32
+        assert x.is_contiguous()
+        assert torch.equal(x, expected[0]), form
+    mixed = load_images([tmp_path / "a.png", *forms(array).values(), str(tmp_path / "a.png")], name)
+    assert torch.equal(mixed, expected.expand_as(mixed))
 
 
-def test_cmyk(tmp_path):
-    cmyk = np.zeros((32, 32, 4), np.uint8)
-    cmyk[..., 0] = 255  # cyan
-    Image.fromarray(cmyk, "CMYK").save(tmp_path / "a.tif")
-    with pytest.warns(ImageNote, match=r"a\.tif: converted from CMYK"):
-        x = load_images(tmp_path / "a.tif", "vae_cifar10")
-    torch.testing.assert_close(x[0, :, 0, 0], torch.tensor([0.0, 1.0, 1.0]))
+def test_batches(tmp_path):
+    batch = RNG.integers(0, 256, (5, 40, 32, 3), dtype=np.uint8)
+    paths = [write(tmp_path / f"{i}.png", array) for i, array in enumerate(batch)]
+    expected = load_images(paths, "vae_cifar10")
+    to = lvmzoo.transform("vae_cifar10")
+    tensor = torch.from_numpy(batch).permute(0, 3, 1, 2)
+    for x in (batch, tensor):
+        assert torch.equal(to(x), expected)
+        assert torch.equal(load_images(x, "vae_cifar10"), expected)
+    assert to(tensor[:1]).shape == (1, 3, 32, 32)
+    assert torch.equal(load_images(tensor, "vae_cifar10"), load_images(list(batch), "vae_cifar10"))
 
 
-@pytest.mark.parametrize("ending", ["png", "tif"])
-def test_16_bit_grey(tmp_path, ending):
-    deep = np.linspace(0, 65535, 32 * 32).round().astype(np.uint16).reshape(32, 32)
-    with pytest.warns(ImageNote, match="more than 8 bits per channel"):
-        x = load_images(write(tmp_path / f"a.{ending}", deep), "vae_mnist")
-    expected = torch.from_numpy(deep / 65535).float()
-    torch.testing.assert_close(x[0, 0], expected, atol=0.51 / 255, rtol=0)
-
-
-def test_16_bit_colour(tmp_path):
-    rows = np.concatenate([np.zeros((32, 1), np.uint8), np.repeat(NOISE, 2, 2).reshape(32, -1)], 1)
-    (tmp_path / "a.png").write_bytes(png(32, 32, 16, 2, rows.tobytes()))
-    with pytest.warns(ImageNote, match="more than 8 bits per channel"):
-        x = load_images(tmp_path / "a.png", "vae_cifar10")
-    assert torch.equal(x[0], torch.from_numpy(NOISE).permute(2, 0, 1) / 255)
-
-
-def test_floats(tmp_path):
-    values = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
+def test_alpha_masks_and_16_bits_in_memory():
+    to = lvmzoo.transform("vae_mnist")
+    mask = NOISE[..., 0] > 127
+    assert torch.equal(to(mask)[0], torch.from_numpy(mask).float())
+    alpha = np.dstack([np.full((32, 32, 3), 255, np.uint8), NOISE[..., 0]])
+    with pytest.warns(ImageNote, match="the image: transparency is put on black"):
+        x = to(alpha)
+    torch.testing.assert_close(x[0], torch.from_numpy(NOISE[..., 0]) / 255, atol=1 / 255, rtol=0)
     with pytest.warns(ImageNote, match="more than 8 bits"):
-        x = load_images(write(tmp_path / "a.tif", values), "vae_mnist")
-    torch.testing.assert_close(x[0, 0], torch.from_numpy(values), atol=0.51 / 255, rtol=0)
+        assert to(Image.fromarray(np.full((32, 32), 65535, np.uint16))).min() == 1
 
 
-def test_palette(tmp_path):
-    picture = Image.fromarray(NOISE).quantize(16)
-    picture.save(tmp_path / "a.png")
-    with pytest.warns(ImageNote, match="palette colours are converted"):
-        x = load_images(tmp_path / "a.png", "vae_cifar10")
-    expected = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1) / 255
-    assert torch.equal(x[0], expected)
+def test_a_transform_is_pickled_and_says_what_it_does(tmp_path):
+    for model in ("vae_mnist", make_tiny("VAE")):
+        to = lvmzoo.transform(model)
+        again = pickle.loads(pickle.dumps(to))
+        assert torch.equal(again(NOISE), to(NOISE))
+        for text in ("centre square", "28x28", "32x32", "grey", "float32", "[0, 1]"):
+            assert text in repr(to)
+    assert "RGB" in repr(lvmzoo.transform("vae_svhn"))
+    assert "black" not in repr(lvmzoo.transform("vae_svhn"))
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_alpha_is_put_on_black(tmp_path, mode):
-    picture = Image.new("RGBA", (32, 32), (255, 255, 255, 255))
-    picture.paste((255, 255, 255, 0), (0, 0, 16, 32))
-    if mode == "P":
-        picture = picture.convert("RGB").quantize(2)
-        picture.putdata([0] * 512 + [1] * 512)
-        picture.putpalette([255] * 6)
-        picture.save(tmp_path / "a.png", transparency=0)
-        expected = torch.cat([torch.zeros(16, 32), torch.ones(16, 32)])
-    else:
-        picture.convert(mode).save(tmp_path / "a.png")
-        expected = torch.cat([torch.zeros(32, 16), torch.ones(32, 16)], 1)
-    with pytest.warns(ImageNote, match="transparency is put on black"):
-        x = load_images(tmp_path / "a.png", "vae_cifar10")
-    assert torch.equal(x[0, 1], expected)
+def test_a_transform_leaves_its_picture_as_it_was():
+    picture, array = Image.fromarray(NOISE), NOISE.copy()
+    lvmzoo.transform("vae_mnist")(picture)
+    lvmzoo.transform("vae_cifar10")(array).zero_()
+    assert picture.size == (32, 32)
+    assert np.array_equal(np.asarray(picture), NOISE)
+    assert np.array_equal(array, NOISE)
 
 
-@pytest.mark.filterwarnings("ignore:.*palette:lvmzoo.ImageNote")
-@pytest.mark.parametrize("ending", ["gif", "png", "webp"])
-def test_first_frame_of_an_animation(tmp_path, ending):
-    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
-    path = tmp_path / f"a.{ending}"
-    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
-    with pytest.warns(ImageNote, match="an animation; its first frame is used"):
-        x = load_images(path, "vae_cifar10")
-    torch.testing.assert_close(x[0, :, 5, 5], torch.tensor([1.0, 0.0, 0.0]), atol=0.02, rtol=0)
-
-
-def test_exif_rotation(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    x = load_silently(write(tmp_path / "a.png", NOISE, exif=exif))
-    turned = torch.from_numpy(np.rot90(NOISE, -1).copy()).permute(2, 0, 1) / 255
-    assert torch.equal(x[0], turned)
-
-
-# Refusals
-
-
-def refused(path: Path, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        load_images(path, "vae_cifar10")
-    assert str(path) in str(caught.value)
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ("a.png", TypeError, "not str; lvmzoo.load_images reads files and lists"),
+        ([NOISE], TypeError, "not list; lvmzoo.load_images reads"),
+        (3, TypeError, "must be a PIL image, an array or a tensor, not int"),
+        (torch.rand(3, 32, 32), TypeError, "must be uint8, not torch.float32; multiply by 255"),
+        (torch.zeros(3, 32, 32).long(), TypeError, "must be uint8, not torch.int64"),
+        (torch.zeros(32, 32, 3).byte(), ValueError, r"not \(32, 32, 3\)"),
+        (torch.zeros(2, 1, 3, 8, 8).byte(), ValueError, r"not \(2, 1, 3, 8, 8\)"),
+        (torch.zeros(0, 3, 8, 8).byte(), ValueError, "no images were given"),
+        (torch.zeros(3, 0, 8).byte(), ValueError, "the image has no pixels"),
+        (NOISE.transpose(2, 0, 1), ValueError, "put the channels last"),
+        (NOISE.astype(np.int64), TypeError, "must be uint8 or floats in .*, not int64"),
+        (NOISE.astype(np.uint16), TypeError, "not uint16; divide 16 bits by 65535"),
+        (NOISE.astype(np.float32), ValueError, "pixels from 0 to 255; expected 0 to 1"),
+        (NOISE.astype(complex), TypeError, "not complex128"),
+        (NOISE[:0], ValueError, "the image has no pixels"),
+        (NOISE[0, 0], ValueError, r"not \(3,\)"),
+        (np.zeros((8, 8, 2), np.uint8), ValueError, r"not \(8, 8, 2\)"),
+        (np.zeros((1, 50_000_001), np.uint8), ValueError, "has 50 megapixels; at most 50"),
+    ],
+)
+def test_what_a_transform_refuses(image, error, message):
+    with pytest.raises(error, match=message) as caught:
+        lvmzoo.transform("vae_cifar10")(image)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_not_an_image(tmp_path):
-    path = tmp_path / "a.png"
-    for content in (b"hello", b"\x89PNG\r\n\x1a\n", b"\0" * 1000, b"P6\nxx 3\n255\n"):
-        path.write_bytes(content)
-        refused(path, r"is not an image|truncated or damaged")
-    path.write_bytes(b"")
-    refused(path, "is empty")
+def test_models_that_have_no_transform():
+    with pytest.raises(ValueError, match="did you mean vae_mnist"):
+        lvmzoo.transform("vae_minst")
+    with pytest.raises(TypeError, match="an entry's name or a model, not Linear"):
+        lvmzoo.transform(torch.nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="not int"):
+        load_images(NOISE, 3)
+    with pytest.raises(ValueError, match="VAE takes 2 channels; pictures have 1 or 3"):
+        lvmzoo.transform(lvmzoo.VAE(lvmzoo.VAE.Config(in_channels=2)))
+    for images in (3, b"a.png", [None]):
+        with pytest.raises(TypeError, match="must be paths, PIL images, arrays or tensors, not"):
+            load_images(images, "vae_cifar10")
 
 
-@pytest.mark.filterwarnings("ignore::lvmzoo.ImageNote")
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
-def test_truncated(tmp_path, format):
-    buffer = io.BytesIO()
-    Image.fromarray(NOISE).save(buffer, format)
-    for part in (0.1, 0.5, 0.9):
-        (tmp_path / "a").write_bytes(buffer.getvalue()[: int(part * len(buffer.getvalue()))])
-        refused(tmp_path / "a", r"is not an image|truncated or damaged")
+def test_one_bad_picture_among_many_is_named(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"bad\.png is not an image"):
+        load_images([NOISE, tmp_path / "bad.png", NOISE], "vae_cifar10")
+    with pytest.raises(ValueError, match=r"image 2 must have shape"):
+        load_images([NOISE, NOISE, NOISE[0, 0]], "vae_cifar10")
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
-def test_damaged_bytes_give_pixels_or_one_sentence(tmp_path, format):
-    buffer = io.BytesIO()
-    Image.fromarray(NOISE[:8, :8]).save(buffer, format)
-    path, rng = tmp_path / "a", np.random.default_rng(0)
-    messages = []
-    for _ in range(60):
-        data = np.frombuffer(buffer.getvalue(), np.uint8).copy()
-        data[rng.integers(0, min(len(data), 120), 2)] = rng.integers(0, 256, 2)
-        path.write_bytes(data.tobytes())
-        try:
-            load_images(path, "vae_cifar10")
-        except ValueError as error:
-            messages.append(str(error))
-    assert messages
-    assert all(str(path) in message for message in messages)
+def test_each_kind_of_conversion_is_said_once(tmp_path):
+    alpha = np.dstack([NOISE, NOISE[..., :1]])
+    paths = [write(tmp_path / f"{i:03d}.png", alpha) for i in range(20)]
+    Image.new("CMYK", (9, 9)).save(tmp_path / "a.tif")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        load_images([*paths, tmp_path / "a.tif"], "vae_cifar10")
+    assert [str(note.message) for note in said] == [
+        f"{paths[0]} and 19 more: transparency is put on black",
+        f"{tmp_path}/a.tif: converted from CMYK",
+    ]
+    assert {note.filename for note in said} == {__file__}  # where the user's line is
 
 
-def test_no_pixels(tmp_path):
-    path = tmp_path / "a"
-    for data in (png(0, 5, 8, 2, b""), b"P5\n0 5\n255\n"):
-        path.write_bytes(data)
-        refused(path, r"is not an image|has no pixels|truncated or damaged")
-    Image.new("RGB", (5, 5)).save(path, "BMP")
-    data = bytearray(path.read_bytes())
-    data[18:22] = bytes(4)  # the width
-    path.write_bytes(data)
-    refused(path, r"is not an image|has no pixels|truncated or damaged")
-
-
-def test_too_many_pixels(tmp_path):
-    path = tmp_path / "a.png"
-    path.write_bytes(png(8000, 7000, 8, 2, b""))  # a header is enough
-    refused(path, "has 56 megapixels; at most 50 are read")
-    path.write_bytes(png(60_000, 60_000, 8, 2, b""))
-    refused(path, "over 50 megapixels")
-    Image.new("1", (10_000, MAX_PIXELS // 10_000)).save(path)  # as many as are allowed
-    assert load_images(path, "vae_cifar10").shape == (1, 3, 32, 32)
-
-
-def test_absent_files_and_folders(tmp_path):
-    with pytest.raises(OSError, match=r"cannot read .*/absent\.png: No such file"):
-        load_images(tmp_path / "absent.png", "vae_cifar10")
-    with pytest.raises(OSError, match="Is a directory"):
-        load_images(tmp_path, "vae_cifar10")
+# Folders
 
 
 def test_find_images(tmp_path):
@@ -288,6 +230,24 @@ def test_find_images(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no pictures"):
         find_images(tmp_path / "empty")
+
+
+def test_hidden_files_are_no_pictures(tmp_path):
+    root = tmp_path / ".cache"  # which the user has named
+    hidden = [
+        "._a.jpg",
+        ".b.png",
+        ".git/c.png",
+        "@eaDir/a.jpg/d.jpg",
+        "__MACOSX/._e.png",
+        "f.png/x",
+    ]
+    for name in ("b.jpg", "B.png", "a/b.jpg", "a.jpg", "a.bmp", *hidden):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    names = [str(path.relative_to(root)) for path in find_images(root)]
+    assert names == ["B.png", "a/b.jpg", "a.bmp", "a.jpg", "b.jpg"]
+    assert find_images(root / ".b.png") == [root / ".b.png"]
 
 
 # Grids
@@ -303,6 +263,23 @@ def test_grid(tmp_path):
         assert (grid[top : top + 4, left : left + 5] == round(25.5 * i)).all()
     assert (grid[6:10, 13:18] == 255).all()  # no sixth picture
     assert (grid[0] == 255).all()
+
+
+def test_one_picture_is_a_grid_of_one(tmp_path):
+    save_images(torch.full((3, 4, 5), 0.2), tmp_path / "a.png", gap=1)
+    grid = np.asarray(Image.open(tmp_path / "a.png"))
+    assert grid.shape == (6, 7, 3)
+    assert (grid[1:5, 1:6] == 51).all()
+
+
+def test_a_row_for_each_of_several(tmp_path):
+    x = torch.rand(3, 4, 1, 8, 6)
+    save_images(x, tmp_path / "a.png")
+    save_images(x.flatten(0, 1), tmp_path / "b.png", columns=4)
+    assert Image.open(tmp_path / "a.png").size == (4 * 8 + 2, 3 * 10 + 2)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    save_images(x, tmp_path / "c.png", columns=12)
+    assert Image.open(tmp_path / "c.png").size == (12 * 8 + 2, 10 + 2)
 
 
 def test_saved_pictures_load_again(tmp_path):
@@ -322,8 +299,11 @@ def test_endings(tmp_path, ending):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (torch.rand(3, 8, 8), ValueError, r"\(N, 1 or 3, H, W\), not \(3, 8, 8\)"),
+        (torch.rand(8, 8), ValueError, r"\(N, C, H, W\), .* with C 1 or 3, not \(8, 8\)"),
+        (torch.rand(8, 8, 3), ValueError, "1 or 3"),
         (torch.rand(1, 2, 8, 8), ValueError, "1 or 3"),
+        (torch.rand(1, 1, 1, 3, 8, 8), ValueError, "1 or 3"),
+        (torch.rand(2, 0, 3, 8, 8), ValueError, "is empty"),
         (torch.rand(0, 3, 8, 8), ValueError, "is empty"),
         (torch.full((1, 3, 8, 8), torch.nan), ValueError, "NaN"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, "divide uint8 images by 255"),

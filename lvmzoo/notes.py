@@ -1,0 +1,33 @@
+"""What is said of conversions: each kind once."""
+
+import warnings
+
+__all__ = ["ImageNote", "Notes"]
+
+
+class ImageNote(UserWarning):
+    """A picture was converted in a way its owner may want to know of."""
+
+
+class Notes:
+    """What was done to pictures that their owner may want to know: each kind once, counted."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[str, int]] = {}
+
+    def add(self, name: str, kind: str) -> None:
+        """Note that this was done to the picture of this name."""
+        first, count = self._found.get(kind, (name, 0))
+        self._found[kind] = first, count + 1
+
+    def lines(self) -> list[str]:
+        """Return a line for each kind, with the first picture and how many more there are."""
+        return [
+            f"{first}{f' and {count - 1} more' if count > 1 else ''}: {kind}"
+            for kind, (first, count) in self._found.items()
+        ]
+
+    def warn(self, stacklevel: int) -> None:
+        """Say each line as an `ImageNote`, as if the caller at this level had."""
+        for line in self.lines():
+            warnings.warn(line, ImageNote, stacklevel=stacklevel + 1)
