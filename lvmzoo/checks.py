@@ -1,6 +1,7 @@
 """Refusals: bad input is named in one sentence before any work is done."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ __all__ = [
     "check_range",
     "check_tensor",
     "check_unit_range",
+    "class_index",
 ]
 
 MAX_COUNT = 1_000_000
@@ -135,25 +137,55 @@ def check_codes(codes: Any, grid: tuple[int, int], num_codes: int, device: torch
     return _check_indices(codes.long(), "codes", num_codes)
 
 
-def check_labels(labels: Any, n: int, count: int, device: torch.device) -> Tensor:
-    """Return labels, given as one int, n ints or a LongTensor (n,), as a tensor (n,) on the device.
+def check_labels(labels: Any, n: int, classes: Sequence[str], device: torch.device) -> Tensor:
+    """Return labels as a tensor (n,) on the device.
+
+    Arguments:
+        labels: A class, as its index or name, n of them, or a LongTensor (n,).
+        n: How many there must be; a single class stands for n of it.
+        classes: The names of the classes in the order of their indices.
+        device: Where the model is.
 
     Raises:
         TypeError: None of these.
-        ValueError: Not n of them, or one outside [0, count).
+        ValueError: Not n of them, or one that is no class.
     """
     if isinstance(labels, Tensor):
         if labels.dtype != torch.long:
             raise TypeError(f"labels must be int64, not {labels.dtype}; call .long()")
-    elif isinstance(labels, (list, tuple)) and all(type(label) is int for label in labels):
-        labels = torch.tensor(labels, dtype=torch.long)
-    elif type(labels) is int:
-        labels = torch.full((n,), labels)
+    elif isinstance(labels, (list, tuple)) and all(type(label) in (int, str) for label in labels):
+        labels = torch.tensor([_index(label, classes) for label in labels], dtype=torch.long)
+    elif type(labels) in (int, str):
+        labels = torch.full((n,), _index(labels, classes))
     else:
-        raise TypeError(f"labels must be an int, {n} ints or a LongTensor, not {_kind(labels)}")
+        raise TypeError(
+            f"labels must be a class (an int or a name), {n} of them or a LongTensor, "
+            f"not {_kind(labels)}"
+        )
     if labels.shape != (n,):
         raise ValueError(f"labels must have shape ({n},), not {tuple(labels.shape)}")
-    return _check_indices(labels, "labels", count).to(device)
+    return _check_indices(labels, "labels", len(classes)).to(device)
+
+
+def class_index(name: str, classes: Sequence[str]) -> int:
+    """Return the index of a class by its name, in any case unless two differ by that alone.
+
+    Raises:
+        ValueError: No class has this name; the message lists those there are.
+    """
+    if name in classes:
+        return classes.index(name)
+    found = [i for i, known in enumerate(classes) if known.casefold() == name.casefold()]
+    if len(found) != 1:
+        known = ", ".join(classes) or "none"
+        raise ValueError(f"{name!r} is no class of this model; its classes: {known}")
+    return found[0]
+
+
+def _index(label: int | str, classes: Sequence[str]) -> int:
+    if isinstance(label, str):
+        return class_index(label, classes)
+    return check_count(label, "labels", least=0, most=len(classes) - 1)
 
 
 def check_mask(mask: Any, shape: tuple[int, ...], what: str, device: torch.device) -> Tensor:

@@ -199,7 +199,8 @@ class VQVAE(ZooModel):
 
         Arguments:
             n: How many.
-            labels: A class, n classes or a LongTensor (n,); None is unconditional.
+            labels: A class (its index or name), n of them or a LongTensor (n,); None is
+                unconditional.
             guidance: How far to go beyond the labels, w from 0 to 100: logits are (1 + w) those
                 given the labels - w those given none. It makes classes plainer and less varied,
                 and takes twice the time.
@@ -238,7 +239,8 @@ class VQVAE(ZooModel):
 
         Arguments:
             codes: (N, H / 4, W / 4), of any integer dtype.
-            labels: A class, N classes or a LongTensor (N,); None is unconditional.
+            labels: A class (its index or name), N of them or a LongTensor (N,); None is
+                unconditional.
         """
         codes = self._check_codes(codes)
         return self.prior.log_prob(codes, self._check_labels(labels, len(codes)))
@@ -277,7 +279,8 @@ class VQVAE(ZooModel):
             x_or_codes: Images (N, C, H, W) in [0, 1], or their codes (N, H / 4, W / 4).
             known: Booleans (H / 4, W / 4), or (N, H / 4, W / 4): which codes are kept.
             n: Completions of each.
-            labels: A class, N classes or a LongTensor (N,); None is unconditional.
+            labels: A class (its index or name), N of them or a LongTensor (N,); None is
+                unconditional.
             guidance: As for `sample`.
             generator: Source of the noise; on the CPU it serves a model on any device.
 
@@ -312,7 +315,7 @@ class VQVAE(ZooModel):
             return None
         if not self.prior.num_labels:
             raise ValueError("this VQVAE's prior is unconditional: it takes no labels")
-        return check_labels(labels, n, self.prior.num_labels, self.device)
+        return check_labels(labels, n, self.config.classes, self.device)
 
 
 def _check_guidance(guidance: Any, labels: Any) -> None:

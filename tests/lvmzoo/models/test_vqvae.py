@@ -152,6 +152,7 @@ def test_labels_come_in_three_forms(gated, x):
 def test_labels_change_the_samples(gated):
     torch.nn.init.normal_(gated.prior.labels.weight, std=3.0)
     drawn = [gated.sample(8, labels=label, generator=seeded(5)) for label in (0, 1, None)]
+    assert torch.equal(drawn[1], gated.sample(8, labels="b", generator=seeded(5)))
     assert not torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
 
@@ -310,7 +311,7 @@ BAD = {
     "label 3": (ValueError, lambda m: m.sample(2, labels=3)),
     "label -1": (ValueError, lambda m: m.sample(2, labels=[0, -1])),
     "three labels for two": (ValueError, lambda m: m.sample(2, labels=[0, 1, 2])),
-    "label by name": (TypeError, lambda m: m.sample(2, labels="a")),
+    "no class": (ValueError, lambda m: m.sample(2, labels="d")),
     "label True": (TypeError, lambda m: m.sample(2, labels=True)),
     "float labels": (TypeError, lambda m: m.sample(2, labels=torch.zeros(2))),
     "temperature of 400 digits": (ValueError, lambda m: m.sample(2, temperature=10**400)),
