@@ -8,6 +8,7 @@ from support.factories import make_data, make_tiny
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
 from lvmzoo import VAE, VAE2D
+from lvmzoo.models import variational
 from lvmzoo.models.variational import ELBO, VariationalOutput, gaussian_log_prob
 
 
@@ -453,3 +454,13 @@ def test_absurd_configs_are_refused():
     for options in ({"image_size": 30}, {"channels": (1, 2)}, {"in_channels": 0}):
         with pytest.raises(ValueError, match=r"must be|must have"):
             VAE.Config(**options)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_draws_for_few_examples_are_those_taken_one_at_a_time(model, x, monkeypatch, n):
+    def score() -> dict[str, torch.Tensor]:
+        return model.score(x[:n], num_samples=5, importance_samples=70, generator=generator())
+
+    together = score()
+    monkeypatch.setattr(variational, "_TOGETHER", 1)
+    torch.testing.assert_close(together, score())
