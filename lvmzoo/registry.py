@@ -5,11 +5,12 @@ What is chosen by hand stands here: data sets and families of entries. What is m
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "ModelInfo",
     "UnknownModelError",
     "WeightsFile",
+    "fact_lines",
     "list_models",
     "model_classes",
     "model_info",
@@ -160,9 +162,9 @@ class WeightsFile:
     dtype: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelInfo:
-    """Every fact about one entry.
+    """Every fact about one entry; shown as `lvmzoo info` does, in a notebook as a table.
 
     Arguments:
         name: The entry.
@@ -202,6 +204,43 @@ class ModelInfo:
     def pretrained(self) -> bool:
         """Whether weights exist."""
         return bool(self.files)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{key}: {value}".rstrip() for key, value in fact_lines(self._facts()))
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th style='text-align: left; white-space: pre'>{escape(key)}</th>"
+            f"<td style='text-align: left'>{escape(value)}</td></tr>"
+            for key, value in fact_lines(self._facts())
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+    def _facts(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "pretrained": self.pretrained
+        }
+
+
+def fact_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield facts for people to read: names and values as text, nested ones below, indented."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            yield key, ""
+            for inner, item in value.items():
+                yield f"  {inner}", _text(item)
+        else:
+            yield key, _text(value)
+
+
+def _text(value: Any) -> str:
+    if is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "-"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value in (None, "") else str(value)
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:

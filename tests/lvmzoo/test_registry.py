@@ -1,5 +1,7 @@
+import dataclasses
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from support.factories import ENTRIES
@@ -39,6 +41,26 @@ def test_info_of_an_entry_without_weights(zoo):
     assert info.image_shape == (3, 32, 32)
     assert info.classes == tuple("0123456789")
     assert info.data_licence == DATASETS["svhn"].licence
+
+
+def test_facts_are_shown_for_people(zoo):
+    info = lvmzoo.model_info("vae_mnist")
+    lines = repr(info).splitlines()
+    assert lines[0] == "name: vae_mnist"
+    assert str(info) == repr(info)
+    assert "image_shape: 1, 32, 32" in lines
+    assert lines[lines.index("metrics:") + 1] == "  elbo: -1.5"
+    assert any(line.startswith("  model: name vae_mnist.safetensors, sha256 ") for line in lines)
+    assert "revision: -" in lines
+    html = dataclasses.replace(info, licence="<b>&")._repr_html_()
+    table = ElementTree.fromstring(html)
+    rows = {row[0].text: row[1].text for row in table}
+    assert table.tag == "table"
+    assert rows["name"] == "vae_mnist"
+    assert rows["  elbo"] == "-1.5"
+    assert rows["licence"] == "<b>&"
+    rows["licence"] = info.licence
+    assert [f"{key}: {value or ''}".rstrip() for key, value in rows.items()] == lines
 
 
 @pytest.mark.parametrize("name", lvmzoo.list_models())
