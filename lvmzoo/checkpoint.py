@@ -107,8 +107,8 @@ def read_component(path: Path, *, sha256: str | None = None, size: int | None = 
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256:
         raise CheckpointError(
-            f"{path} is not the file it should be: its SHA-256 is {digest[:12]}…, "
-            f"expected {sha256[:12]}…; {mend}"
+            f"{path} is not the file it should be: its SHA-256 is {digest[:12]}..., "
+            f"expected {sha256[:12]}...; {mend}"
         )
     metadata = _metadata(data, path, mend)
     try:

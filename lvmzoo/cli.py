@@ -7,21 +7,35 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lvmzoo._version import __version__
-from lvmzoo.console import Draw, Group, Job, Number, draws, of_codes, output, progress, runs_model
-from lvmzoo.files import atomic_file, atomic_folder, check_target
-from lvmzoo.registry import UnknownModelError, list_models, model_info
+from lvmzoo.cli_sets import decode, encode, score
+from lvmzoo.console import (
+    Draw,
+    Group,
+    Job,
+    Number,
+    as_json_option,
+    draws,
+    existing_file,
+    files_of,
+    images_argument,
+    of_codes,
+    output,
+    progress,
+    runs_model,
+    say_where,
+)
+from lvmzoo.files import atomic_file, check_target
+from lvmzoo.registry import UnknownModelError, fact_lines, list_models, model_info
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lvmzoo.models.base import ZooModel
 
 MAX_PICTURES = 10_000
 # Pixels that are drawn at a time, 256 pictures of 32 x 32.
@@ -46,18 +60,6 @@ def _picture_or_numbers(path: Path) -> None:
     check_target(path) if path.suffix == ".npy" else _picture(path)
 
 
-def _new_folder(path: Path) -> None:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} exists already; give a new folder")
-    if not path.is_dir():
-        check_target(path)
-
-
-_file = click.Path(exists=True, path_type=Path)
-_images = click.argument("images", nargs=-1, required=True, type=_file)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
@@ -67,10 +69,14 @@ def main() -> None:
     """
 
 
+for command in (score, encode, decode):
+    main.add_command(command)
+
+
 @main.command("list")
 @click.argument("pattern", default="*")
 @click.option("--pretrained", is_flag=True, help="Only entries that have weights.")
-@_json
+@as_json_option
 def list_command(pattern: str, pretrained: bool, as_json: bool) -> None:
     """List the entries whose name matches PATTERN."""
     infos = [model_info(name) for name in list_models(pattern, pretrained=pretrained)]
@@ -91,19 +97,14 @@ def list_command(pattern: str, pretrained: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@_json
+@as_json_option
 def info(name: str, as_json: bool) -> None:
     """Show the facts about the model NAME."""
     facts = _facts(name)
     if as_json:
         return click.echo(json.dumps(facts, indent=2))
-    for key, value in facts.items():
-        if isinstance(value, dict) and value:
-            click.echo(f"{key}:")
-            for inner, item in value.items():
-                click.echo(f"  {inner}: {_text(item)}")
-        else:
-            click.echo(f"{key}: {_text(value)}")
+    for key, value in fact_lines(facts):
+        click.echo(f"{key}: {value}".rstrip())
 
 
 @main.command()
@@ -118,7 +119,12 @@ def info(name: str, as_json: bool) -> None:
     help="VQ-VAE: among the fewest codes of this probability.",
 )
 @click.option("--decoder-noise", is_flag=True, help="Draw from p(x|z), not its mean.")
-@output("A picture; or .npy, which holds the numbers.", _picture_or_numbers)
+@output(
+    "A picture; or .npy, which holds the numbers. By default NAME.png, of a folder or repository "
+    "the last part of its name, which must not exist yet.",
+    _picture_or_numbers,
+    by_name=True,
+)
 def sample(
     job: Job,
     draw: Draw,
@@ -143,15 +149,16 @@ def sample(
     sizes = [min(block, count - i) for i in range(0, count, block)]
     parts = [model.sample(n, **options).cpu() for n in progress(sizes)]
     _write(torch.cat(parts), output)
+    say_where(output)
 
 
 @main.command()
 @runs_model
-@_images
+@images_argument
 @output("A grid: originals, each above its reconstruction.", _picture)
 def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
     """Encode and decode IMAGES with the model NAME."""
-    files = _files(images)
+    files = files_of(images)
     _check_grid(2 * len(files))
     model = job.load()
     import torch
@@ -166,8 +173,8 @@ def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
 
 @main.command()
 @runs_model
-@click.argument("a", type=_file)
-@click.argument("b", type=_file)
+@click.argument("a", type=existing_file)
+@click.argument("b", type=existing_file)
 @click.option("--steps", type=click.IntRange(2, 1000), default=10, show_default=True)
 @output("A row of pictures.", _picture)
 def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
@@ -179,7 +186,7 @@ def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
 
 @main.command()
 @runs_model
-@click.argument("image", type=_file)
+@click.argument("image", type=existing_file)
 @click.option("--keep", type=click.Choice(KEEP), default="top", show_default=True)
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=8, show_default=True)
 @draws
@@ -200,91 +207,6 @@ def complete(job: Job, draw: Draw, image: Path, keep: str, count: int, output: P
     x = next(job.batches([image], model))
     drawn = model.complete(x, known, n=count, **options)
     _write(torch.cat([x, drawn[0]]).cpu(), output, columns=min(count + 1, 10))
-
-
-@main.command()
-@runs_model
-@_images
-@_json
-def score(job: Job, images: tuple[Path, ...], as_json: bool) -> None:
-    """Score IMAGES (files or folders) under the model NAME, in nats."""
-    files = _files(images)
-    model = job.load()
-    import torch
-
-    rows: list[dict[str, Any]] = []
-    generator = torch.Generator().manual_seed(0)
-    for x in job.batches(files, model):
-        terms = model.score(x, generator=generator)
-        columns = {key: value.tolist() for key, value in terms.items()}
-        for i in range(len(x)):
-            path = str(files[len(rows)])
-            rows.append({"file": path, **{key: value[i] for key, value in columns.items()}})
-    if as_json:
-        return click.echo(json.dumps(rows, indent=2))
-    click.echo("  ".join([*(f"{key:>14}" for key in list(rows[0])[1:]), "file"]))
-    for row in rows:
-        click.echo("  ".join([*(f"{v:>14.3f}" for v in list(row.values())[1:]), row["file"]]))
-
-
-@main.command()
-@runs_model
-@_images
-@output("A safetensors file with the latents of all images in order.", check_target)
-def encode(job: Job, images: tuple[Path, ...], output: Path) -> None:
-    """Encode IMAGES (files or folders, in sorted order) with the model NAME."""
-    files = _files(images)
-    model = job.load()
-    import torch
-
-    from lvmzoo.checkpoint import serialize
-
-    latents, done = torch.empty(0), 0
-    for x in job.batches(files, model):
-        z = model.encode(x)
-        if not done:
-            # Small tensors kept between the large ones of each batch would leave memory in pieces
-            # that are of no use to the next batch.
-            latents = torch.empty(len(files), *z.shape[1:], dtype=z.dtype)
-        latents[done : done + len(z)] = z
-        done += len(z)
-    if not latents.is_floating_point() and latents.max() < 256:
-        latents = latents.to(torch.uint8)  # codes
-    metadata = {
-        "kind": "latents",
-        "entry": job.name,
-        "sha256": _decoder_hash(model),
-        "shape": list(latents.shape),
-    }
-    with atomic_file(output) as temporary:
-        temporary.write_bytes(serialize({"latents": latents}, metadata))
-
-
-@main.command()
-@runs_model
-@click.argument("latents", type=_file)
-@output("A new folder: 00000.png, 00001.png, …", _new_folder)
-def decode(job: Job, latents: Path, output: Path) -> None:
-    """Decode a file that `lvmzoo encode` wrote with the same model NAME."""
-    model = job.load()
-    from lvmzoo import save_images
-    from lvmzoo.checkpoint import CheckpointError, read_component
-
-    component = read_component(latents)
-    if component.metadata.get("kind") != "latents" or set(component.tensors) != {"latents"}:
-        raise CheckpointError(f"{latents} was not written by `lvmzoo encode`")
-    if component.metadata.get("sha256") != _decoder_hash(model):
-        raise CheckpointError(
-            f"{latents} was encoded by {component.metadata.get('entry')} with other weights than "
-            f"those of {job.name}; its latents mean nothing to them"
-        )
-    z = component.tensors["latents"]
-    width = max(5, len(str(len(z))))
-    with atomic_folder(output) as folder:
-        for i, part in enumerate(progress(z.split(job.batch_size))):
-            images = model.decode(part.to(model.device)).cpu().split(1)
-            for j, image in enumerate(images, i * job.batch_size):
-                save_images(image, folder / f"{j:0{width}d}.png", gap=0)
 
 
 def _facts(name: str) -> dict[str, Any]:
@@ -308,20 +230,6 @@ def _facts(name: str) -> dict[str, Any]:
     return plain
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items()) or "-"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return "-" if value in (None, "") else str(value)
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    from lvmzoo.images import find_images
-
-    return [file for path in paths for file in find_images(path)]
-
-
 def _check_grid(count: int) -> None:
     if count > MAX_PICTURES:
         raise click.UsageError(f"a grid holds at most {MAX_PICTURES} pictures, not {count}")
@@ -342,10 +250,3 @@ def _write(x: "Tensor", output: Path, columns: int | None = None) -> None:
     np.save(buffer, x.numpy())
     with atomic_file(output) as temporary:
         temporary.write_bytes(buffer.getvalue())
-
-
-def _decoder_hash(model: "ZooModel") -> str:
-    """Hash of the weights that give latents their meaning."""
-    assert model.origin is not None
-    sha256 = model.origin.sha256
-    return sha256.get("autoencoder", sha256.get("model", ""))

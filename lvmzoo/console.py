@@ -4,16 +4,20 @@ Imports torch only to run a model.
 """
 
 import functools
+import io
 import math
+import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from lvmzoo.notes import Notes
 from lvmzoo.registry import UnknownModelError
 
 if TYPE_CHECKING:
@@ -27,40 +31,62 @@ __all__ = [
     "Group",
     "Job",
     "Number",
+    "as_json_option",
     "draws",
+    "existing_file",
+    "files_of",
+    "images_argument",
     "of_codes",
     "output",
     "progress",
     "runs_model",
+    "say_where",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+existing_file = click.Path(exists=True, path_type=Path)
+images_argument = click.argument("images", nargs=-1, required=True, type=existing_file)
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
 
 class Group(click.Group):
-    """Runs commands so that every failure is one line on stderr, and every warning a note."""
+    """Runs commands so that every failure is one line on stderr, whatever the terminal."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run as a program."""
+        with _printable():
+            return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except UnknownModelError as error:
+            raise click.UsageError(str(error)) from None
+        except click.UsageError as error:
+            error.ctx = None  # which would print the usage, too
+            raise
+        except (ValueError, TypeError, RuntimeError, OSError, MemoryError) as error:
+            message = str(error).strip() or type(error).__name__
+            raise click.ClickException(message.splitlines()[0]) from None
 
-        def note(message: Any, *rest: Any, **options: Any) -> None:
-            click.echo(f"note: {message}", err=True)
 
-        with warnings.catch_warnings():
-            warnings.showwarning = note
-            warnings.simplefilter("always", UserWarning)
-            try:
-                return super().invoke(ctx)
-            except (click.exceptions.Exit, click.Abort, BrokenPipeError):
-                raise
-            except UnknownModelError as error:
-                raise click.UsageError(str(error)) from None
-            except click.UsageError as error:
-                error.ctx = None  # which would print the usage, too
-                raise
-            except (ValueError, TypeError, RuntimeError, OSError, MemoryError) as error:
-                message = str(error).strip() or type(error).__name__
-                raise click.ClickException(message.splitlines()[0]) from None
+@contextmanager
+def _printable() -> "Iterator[None]":
+    """Print as an escape what a stream's encoding lacks, e.g. in a file name that is no UTF-8."""
+    streams = [s for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper)]
+    before = [stream.errors for stream in streams]
+    try:
+        for stream in streams:
+            stream.reconfigure(errors="backslashreplace")
+        yield
+    finally:
+        for stream, errors in zip(streams, before, strict=True):
+            with suppress(OSError, ValueError):  # closed, or nobody reads it any more
+                stream.reconfigure(errors=errors)
 
 
 @dataclass(frozen=True)
@@ -70,6 +96,7 @@ class Job:
     name: str
     device: str
     batch_size: int
+    notes: Notes = field(default_factory=Notes)
 
     def load(self, *, points: bool = False) -> "ZooModel":
         """Load the model; one of points is refused unless the command can use it."""
@@ -92,10 +119,11 @@ class Job:
 
     def batches(self, files: Sequence[Path], model: "ZooModel") -> "Iterator[Tensor]":
         """Read pictures as the model wants them, a batch at a time."""
-        from lvmzoo.images import load_images
+        from lvmzoo.images import transform
 
+        to = transform(model)
         for i in progress(range(0, len(files), self.batch_size)):
-            yield load_images(files[i : i + self.batch_size], model).to(model.device)
+            yield to.read(files[i : i + self.batch_size], self.notes).to(model.device)
 
 
 @dataclass(frozen=True)
@@ -134,13 +162,15 @@ def of_codes(model: "ZooModel", what: str) -> "VQVAE":
 
 
 def _class_index(text: str, model: "ZooModel") -> int:
+    from lvmzoo.checks import class_index
+
     classes = getattr(model.config, "classes", ())
-    if text in classes:
-        return int(classes.index(text))
-    if text.isdigit() and int(text) < len(classes):
+    if text not in classes and text.isdecimal() and int(text) < len(classes):
         return int(text)
-    known = ", ".join(classes) or "none"
-    raise click.UsageError(f"--label {text!r} is no class of this model; its classes: {known}")
+    try:
+        return class_index(text, classes)
+    except ValueError as error:
+        raise click.UsageError(f"--label {error}") from None
 
 
 def runs_model(command: F) -> F:
@@ -148,7 +178,12 @@ def runs_model(command: F) -> F:
 
     @functools.wraps(command)
     def run(name: str, device: str, batch_size: int, **options: Any) -> Any:
-        return command(Job(name, device, batch_size), **options)
+        job = Job(name, device, batch_size)
+        try:
+            return command(job, **options)
+        finally:
+            for line in job.notes.lines():
+                click.echo(f"note: {line}", err=True)
 
     size = click.IntRange(1, 65536)
     run = click.option(
@@ -158,7 +193,7 @@ def runs_model(command: F) -> F:
         show_default=True,
         help="Images taken in at a time; changes no draw.",
     )(run)
-    run = click.option("--device", default="auto", help="cpu, cuda, cuda:1, …")(run)
+    run = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...")(run)
     return click.argument("name")(run)  # type: ignore[return-value]
 
 
@@ -194,18 +229,50 @@ def draws(command: F) -> F:
     return click.option("--seed", type=seeds, help="For the same again.")(run)  # type: ignore[return-value]
 
 
-def output(what: str, check: Callable[[Path], Any]) -> Callable[[F], F]:
-    """Give a command -o, which `check` refuses, before any work, if it cannot be written."""
+def output(what: str, check: Callable[[Path], Any], *, by_name: bool = False) -> Callable[[F], F]:
+    """Give a command -o, which `check` refuses, before any work, if it cannot be written.
 
-    def callback(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+    Arguments:
+        what: The help.
+        check: Raises an error for a path that cannot be written.
+        by_name: Without -o the path is NAME.png, which must not exist yet.
+    """
+
+    def callback(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path:
+        if path is None:
+            path = _path_by_name(context.params["name"])
         try:
             check(path)
         except (ValueError, OSError) as error:
             raise click.BadParameter(str(error)) from None
         return path
 
-    kind = click.Path(path_type=Path)
-    return click.option("-o", "--output", type=kind, required=True, callback=callback, help=what)
+    kind, required = click.Path(path_type=Path), not by_name
+    return click.option(
+        "-o", "--output", type=kind, required=required, callback=callback, help=what
+    )
+
+
+def _path_by_name(name: str) -> Path:
+    """NAME.png in the current folder; of a folder or repository the last part of its path."""
+    path = Path(f"{os.path.basename(os.path.abspath(os.path.expanduser(name)))}.png")
+    if path.exists():
+        raise click.UsageError(f"{path} exists already; `-o {path}` replaces it")
+    return path
+
+
+def say_where(path: Path) -> None:
+    """Say where the output of the current command went, unless its -o said so."""
+    source = click.get_current_context().get_parameter_source("output")
+    if source is not ParameterSource.COMMANDLINE:
+        click.echo(f"written to {path}", err=True)
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Return the pictures at these paths, in order; of folders all in them."""
+    from lvmzoo.images import find_images
+
+    return [file for path in paths for file in find_images(path)]
 
 
 def progress(items: Any) -> Any:

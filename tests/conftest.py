@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.factories import ENTRIES, make_data, make_tiny
+from support.factories import DIGITS, ENTRIES, make_data, make_tiny
 from support.fake_hub import FakeHub
 
-from lvmzoo import create_model, registry
+from lvmzoo import VQVAE, create_model, registry
 from lvmzoo.models.base import ZooModel
 
 # For models this small, threads cost more than they give; on a busy machine, many times more.
@@ -49,6 +49,51 @@ def vae_folder(_saved, tmp_path) -> Path:
 @pytest.fixture
 def vae2d_folder(_saved, tmp_path) -> Path:
     return Path(shutil.copytree(_saved / "VAE2D", tmp_path / "saved_vae2d"))
+
+
+@pytest.fixture(scope="session")
+def vlae_folder(tmp_path_factory) -> Path:
+    """A saved VLAE, which no test damages."""
+    folder = tmp_path_factory.mktemp("vlae") / "model"
+    make_tiny("VLAE").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vqvae_folder(tmp_path_factory) -> Path:
+    """A saved VQ-VAE with a conditional prior, which no test damages."""
+    return _save_vqvae(tmp_path_factory.mktemp("vqvae") / "model", "gated_pixelcnn")
+
+
+@pytest.fixture(scope="session")
+def unconditional_folder(tmp_path_factory) -> Path:
+    """A saved VQ-VAE with an unconditional prior, which no test damages."""
+    return _save_vqvae(tmp_path_factory.mktemp("vqvae") / "model", "pixelcnn")
+
+
+def _save_vqvae(folder: Path, prior: str) -> Path:
+    torch.manual_seed(0)
+    config = VQVAE.Config(
+        in_channels=1,
+        dataset="mnist",
+        classes=DIGITS,
+        channels=8,
+        residual_channels=4,
+        num_codes=16,
+        prior=prior,
+        prior_embedding=4,
+        prior_channels=4,
+        prior_layers=6,
+        prior_hidden=8,
+    )
+    model = VQVAE(config)
+    if model.prior.num_labels:
+        model.prior.labels.weight.data.mul_(200)  # a fresh prior hardly listens to labels
+    with torch.no_grad():  # codes in the midst of features, or all pictures would have the same
+        features = model.autoencoder.features(torch.rand(1, 1, 32, 32)).flatten(2)[0].T
+        model.autoencoder.quantizer.codebook.copy_(features[::4])
+    model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

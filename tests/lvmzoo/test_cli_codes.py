@@ -1,7 +1,7 @@
 """The command on a VQ-VAE: codes, completions, and how codes are drawn."""
 
+import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,38 +11,6 @@ from support.command import call, refused
 
 import lvmzoo
 from lvmzoo.checkpoint import read_component
-
-
-def save(folder: Path, prior: str) -> Path:
-    torch.manual_seed(0)
-    config = lvmzoo.VQVAE.Config(
-        in_channels=1,
-        dataset="mnist",
-        classes=tuple("0123456789"),
-        channels=8,
-        residual_channels=4,
-        num_codes=16,
-        prior=prior,
-        prior_embedding=4,
-        prior_channels=4,
-        prior_layers=6,
-        prior_hidden=8,
-    )
-    model = lvmzoo.VQVAE(config)
-    if model.prior.num_labels:
-        model.prior.labels.weight.data.mul_(200)  # a fresh prior hardly listens to labels
-    model.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vqvae_folder(tmp_path_factory) -> Path:
-    return save(tmp_path_factory.mktemp("vqvae") / "model", "gated_pixelcnn")
-
-
-@pytest.fixture(scope="module")
-def unconditional_folder(tmp_path_factory) -> Path:
-    return save(tmp_path_factory.mktemp("vqvae") / "model", "pixelcnn")
 
 
 def test_codes_are_written_as_bytes_and_decoded(vqvae_folder, pictures, out):
@@ -71,6 +39,28 @@ def test_samples_of_a_class(vqvae_folder, out):
     call("sample", vqvae_folder, "-n", 4, "--seed", 1, "--label", "7", "-o", out / "a.png")
     call("sample", vqvae_folder, "-n", 4, "--seed", 1, "--label", "2", "-o", out / "b.png")
     assert (out / "a.png").read_bytes() != (out / "b.png").read_bytes()
+
+
+def test_a_class_by_its_name_in_any_case(vqvae_folder, out):
+    model = lvmzoo.from_pretrained(vqvae_folder)
+    animals = ("cat", "Horse", "Dog", "dog", *"456789")
+    config = dataclasses.replace(model.config, classes=animals)
+    named = lvmzoo.VQVAE(config)
+    named.load_state_dict(model.state_dict())
+    named.save_pretrained(out / "named")
+
+    def sample(label, folder=out / "named") -> bytes:
+        call("sample", folder, "-n", 3, "--seed", 1, "--label", label, "-o", out / "a.png")
+        return (out / "a.png").read_bytes()
+
+    assert sample("horse") == sample("HORSE") == sample("Horse") == sample(1, vqvae_folder)
+    assert sample("dog") == sample(3, vqvae_folder) != sample("Dog")
+    x = named.sample(3, labels="horse", generator=torch.Generator().manual_seed(1))
+    lvmzoo.save_images(x, out / "b.png")
+    assert sample(1) == (out / "b.png").read_bytes()
+    for label in ("zebra", "DOG", "10", "\N{SUPERSCRIPT TWO}"):
+        line = refused(2, "sample", out / "named", "--label", label, "-o", out / "a.png")
+        assert f"--label {label!r} is no class of this model; its classes: cat, Horse, Dog" in line
 
 
 def test_samples_among_the_likeliest_codes(vqvae_folder, out):
