@@ -1,0 +1,82 @@
+# Which entry is of which class, for type checkers: written by tests/support/stub.py.
+import pathlib
+from typing import Literal, overload
+
+from lvmzoo.models.base import ZooModel
+from lvmzoo.models.vae import VAE
+from lvmzoo.models.vae2d import VAE2D
+from lvmzoo.models.vlae import VLAE
+from lvmzoo.models.vqvae import VQVAE
+
+_VAE2DEntry = Literal["vae2d_gaussian1", "vae2d_gaussian2"]
+_VAEEntry = Literal["vae_cifar10", "vae_mnist", "vae_svhn"]
+_VLAEEntry = Literal["vlae_cifar10", "vlae_mnist", "vlae_svhn"]
+_VQVAEEntry = Literal[
+    "vqvae_cifar10",
+    "vqvae_gated_cifar10",
+    "vqvae_gated_mnist",
+    "vqvae_gated_svhn",
+    "vqvae_mnist",
+    "vqvae_svhn",
+]
+
+@overload
+def create_model(name: _VAE2DEntry, pretrained: bool = False) -> VAE2D: ...
+@overload
+def create_model(name: _VAEEntry, pretrained: bool = False) -> VAE: ...
+@overload
+def create_model(name: _VLAEEntry, pretrained: bool = False) -> VLAE: ...
+@overload
+def create_model(name: _VQVAEEntry, pretrained: bool = False) -> VQVAE: ...
+@overload
+def create_model(name: str, pretrained: bool = False) -> ZooModel: ...
+@overload
+def from_pretrained(
+    name: _VAE2DEntry,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | pathlib.Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> VAE2D: ...
+@overload
+def from_pretrained(
+    name: _VAEEntry,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | pathlib.Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> VAE: ...
+@overload
+def from_pretrained(
+    name: _VLAEEntry,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | pathlib.Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> VLAE: ...
+@overload
+def from_pretrained(
+    name: _VQVAEEntry,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | pathlib.Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> VQVAE: ...
+@overload
+def from_pretrained(
+    name: str | pathlib.Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | pathlib.Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> ZooModel: ...
