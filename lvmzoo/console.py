@@ -60,18 +60,25 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
-        try:
+        with failing_cleanly(ValueError, TypeError, RuntimeError, OSError, MemoryError):
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise
-        except UnknownModelError as error:
-            raise click.UsageError(str(error)) from None
-        except click.UsageError as error:
-            error.ctx = None  # which would print the usage, too
-            raise
-        except (ValueError, TypeError, RuntimeError, OSError, MemoryError) as error:
-            message = str(error).strip() or type(error).__name__
-            raise click.ClickException(message.splitlines()[0]) from None
+
+
+@contextmanager
+def failing_cleanly(*expected: type[Exception]) -> "Iterator[None]":
+    """Turn failures into one line: exit status 2 for a wrong argument, 1 for what is expected."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except UnknownModelError as error:
+        raise click.UsageError(str(error)) from None
+    except click.UsageError as error:
+        error.ctx = None  # which would print the usage, too
+        raise
+    except expected as error:
+        message = str(error).strip() or type(error).__name__
+        raise click.ClickException(message.splitlines()[0]) from None
 
 
 @contextmanager

@@ -32,6 +32,7 @@ __all__ = [
     "open_image",
     "save_images",
     "transform",
+    "visible_files",
 ]
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -221,23 +222,27 @@ def picture_format(path: Path) -> str:
 def find_images(path: Path) -> list[Path]:
     """Return the path itself, or, for a folder, every picture below it in sorted order.
 
-    What is hidden is left out: names that begin with a dot, and the folders that macOS and
-    network drives put beside pictures.
-
     Raises:
         ValueError: The folder holds no pictures.
     """
     if not path.is_dir():
         return [path]
-    candidates = (p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    found = sorted(p for p in candidates if not _hidden(p.relative_to(path)) and p.is_file())
+    found = sorted(p for p in visible_files(path) if p.suffix.lower() in EXTENSIONS)
     if not found:
         raise ValueError(f"the folder {path} holds no pictures")
     return found
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part in _SIDECARS for part in path.parts)
+def visible_files(folder: Path) -> "Iterator[Path]":
+    """Yield the files below a folder, in an order of no meaning.
+
+    What is hidden is left out: names that begin with a dot, and the folders that macOS and
+    network drives put beside pictures.
+    """
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if not any(p.startswith(".") or p in _SIDECARS for p in parts) and path.is_file():
+            yield path
 
 
 def _flat(images: Any) -> "Iterator[Picture]":

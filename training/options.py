@@ -1,23 +1,19 @@
 """What the training commands share: where data are, how long they may take, how they fail."""
 
-import functools
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import torch
 
+from lvmzoo import console
 from lvmzoo.checkpoint import CheckpointError
-from lvmzoo.registry import DATASETS, ModelInfo, UnknownModelError
+from lvmzoo.registry import DATASETS, ModelInfo
 from training import STARTED
 from training.data import DataError, Split, load_folder, load_split
 from training.run import OtherRunError
 from training.trainer import TrainingError
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def duration(text: str) -> float:
@@ -36,6 +32,10 @@ def _usable(context: click.Context, parameter: click.Parameter, device: str) -> 
     return device
 
 
+# What a researcher can mend is said in one line; all else keeps its traceback.
+failing_cleanly = console.failing_cleanly(
+    CheckpointError, DataError, OtherRunError, TrainingError, ValueError, OSError
+)
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -77,19 +77,3 @@ def read_split(info: ModelInfo, split: str, data: Path, images: Path | None) -> 
     if info.image_shape is None:
         raise click.UsageError(f"--images: {info.name} is a model of points")
     return load_folder(images, split, DATASETS[info.dataset])
-
-
-def failing_cleanly(command: F) -> F:
-    """Turn expected failures into one line: exit status 2 for a wrong argument, else 1."""
-    expected = CheckpointError, DataError, OtherRunError, TrainingError, ValueError, OSError
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except UnknownModelError as error:
-            raise click.UsageError(str(error)) from None
-        except expected as error:
-            raise click.ClickException(str(error)) from None
-
-    return run  # type: ignore[return-value]

@@ -1,7 +1,6 @@
 """Pictures in folders, one for each class: image trees of data sets, and one's own pictures."""
 
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from lvmzoo.images import fit_image, open_image
+from lvmzoo.images import visible_files
+from lvmzoo.notes import Notes
+from lvmzoo.picture import fit_image, open_image
 from lvmzoo.registry import DataSet
 from training.data.split import DataError, Split
 
@@ -58,7 +59,7 @@ def read_tree(folder: Path, data: DataSet) -> Split:
         DataError: No pictures, a class that `data` lacks, pictures outside the class folders, or
             one that cannot be read.
     """
-    paths = [path for path in _walk(folder) if _is_picture(path)]
+    paths = [path for path in visible_files(folder) if _is_picture(path)]
     files = sorted(paths, key=lambda path: _order(path, folder))
     if not files:
         raise DataError(f"{folder} holds no pictures in <class>/ folders")
@@ -78,10 +79,10 @@ def read_tree(folder: Path, data: DataSet) -> Split:
 
 
 def _read(files: list[Path], data: DataSet, folder: Path) -> Tensor:
-    channels, size = data.shape[0], data.shape[1]
+    channels, size, notes = data.shape[0], data.shape[1], Notes()
 
     def read(path: Path) -> np.ndarray:
-        return fit_image(open_image(path, channels), size, data.content_size)
+        return fit_image(open_image(path, channels, notes), size, data.content_size)
 
     try:
         with ThreadPoolExecutor() as pool:
@@ -89,12 +90,13 @@ def _read(files: list[Path], data: DataSet, folder: Path) -> Tensor:
             arrays = np.stack(list(bar))
     except (ValueError, OSError) as error:
         raise DataError(str(error)) from None
+    notes.warn(stacklevel=3)
     return torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous()
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
     """Return the folders that hold pictures, and say which other files are left out."""
-    files = list(_walk(folder))
+    files = list(visible_files(folder))
     others = sorted(path for path in files if not _is_picture(path))
     if others:
         warnings.warn(
@@ -104,17 +106,6 @@ def _classes(folder: Path) -> tuple[str, ...]:
         )
     parts = [path.relative_to(folder).parts for path in files if _is_picture(path)]
     return tuple(sorted({names[0] for names in parts if len(names) > 1}))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder that are not hidden, in an order of no meaning."""
-    for path in folder.iterdir():
-        if path.name.startswith((".", "__MACOSX")):
-            continue
-        if path.is_dir():
-            yield from _walk(path)
-        else:
-            yield path
 
 
 def _is_picture(path: Path) -> bool:
