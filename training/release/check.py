@@ -117,16 +117,18 @@ def _differences(info: ModelInfo, record: dict[str, Any], data: Path) -> Iterato
         yield from _retrained(bundled_run(info, data, variants).runs[0], record, data)
 
 
-def identity(run: Run, recorded: dict[str, Any]) -> Iterator[str]:
-    """Yield in what a recorded run differs from this one."""
+def identity(run: Run, recorded: dict[str, Any]) -> list[str]:
+    """Return in what a recorded run differs from this one."""
+    found = []
     recipe, of = with_defaults(type(run.recipe), recorded["recipe"]), _of(run)
     for key, value in asdict(run.recipe).items():
         if recipe.get(key) != value:
-            yield f"the recipe's {key}{of} is {value}, the run's {recipe.get(key)}"
+            found.append(f"the recipe's {key}{of} is {value}, the run's {recipe.get(key)}")
     if run.identity["data"] != recorded["data"]:
-        yield f"the training data{of} are not the run's"
+        found.append(f"the training data{of} are not the run's")
     if run.identity.get("given") != recorded.get("given"):
-        yield f"the run{of} was on other components than those of the index"
+        found.append(f"the run{of} was on other components than those of the index")
+    return found
 
 
 def _of(run: Run) -> str:

@@ -128,7 +128,7 @@ def _take_bundled(entry: EntryRun) -> None:
     """Let bundled components that these runs would only make again stand for the first runs."""
     recorded = records_of(records.read_record(entry.info.name)["run"])
     for run in entry.runs:
-        if is_begun(run.out) or not identity(run, recorded[run.component]):
+        if is_begun(run.out) or identity(run, recorded[run.component]):
             return
         bundled = registry.WEIGHTS / entry.info.files[run.component].name
         with atomic_folder(run.out) as folder:
