@@ -1,7 +1,7 @@
 """Training steps with batches of 128: steps per second and peak memory."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,14 @@ def _batch(settings: Settings) -> int:
 
 
 def make_trainer(
-    entry: str, component: str, pictures: Tensor, settings: Settings, **changes: Any
+    entry: str,
+    component: str,
+    pictures: Tensor,
+    settings: Settings,
+    *,
+    given: Mapping[str, Path] | None = None,
+    compile: bool = False,
+    **changes: Any,
 ) -> "Trainer":
     """Return what trains a component of an entry on pictures, without end and unwritten.
 
@@ -73,27 +80,32 @@ def make_trainer(
         component: Its component.
         pictures: uint8 (N, C, H, W).
         settings: Where it is trained.
-        changes: Of the recipe, or of the run.
+        given: Files of the components that were trained before.
+        compile: Whether the model's part of a step is compiled.
+        changes: Of the recipe.
     """
     from training.data import Split
-    from training.recipe import AutoencoderRecipe, read_recipe
-    from training.trainer import Run, Trainer
+    from training.families import family_of
+    from training.families.vqvae import AutoencoderRecipe
+    from training.recipe import read_recipe
+    from training.run import Options, Run
+    from training.trainer import Trainer
 
-    recipe = read_recipe(entry, component=component)
+    info = model_info(entry)
+    recipe = read_recipe(entry, family_of(info.model_class).recipes).components[component]
     changes |= {"lr": LR, "epochs": 1000}
     if isinstance(recipe, AutoencoderRecipe):
         changes["revive_every"] = 0
-    of_recipe = {key: changes.pop(key) for key in [*changes] if hasattr(recipe, key)}
     split = Split(pictures, torch.zeros(len(pictures), dtype=torch.long), (), "random pictures")
     run = Run(
-        model_info(entry),
-        replace(recipe, **of_recipe),
+        info,
+        component,
+        replace(recipe, **changes),
         split,
         split,
         Path(tempfile.gettempdir()) / "unused",
-        settings.device.partition(":")[0],
-        component=component,
-        **changes,
+        given or {},
+        Options(settings.device.partition(":")[0], compile=compile),
     )
     return Trainer(run)
 
