@@ -1,0 +1,58 @@
+"""A model that is loaded while something fails: what it is, and what must come of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+
+import lvmzoo
+from lvmzoo import CheckpointError
+from lvmzoo.models.base import ZooModel
+
+REPOSITORY, ENTRY = "org/name", "vae2d_gaussian1"
+
+
+class Case:
+    """What is loaded, from which Hub, and what it must be."""
+
+    def __init__(self, hub, name: str, expected: ZooModel) -> None:
+        self.hub, self.name, self.expected = hub, name, expected
+        self.pinned = name == ENTRY
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What the repository holds now; a test may alter it."""
+        return self.hub.repositories[REPOSITORY].files()
+
+    def fails(self, message: str) -> None:
+        """The load fails with one line that matches; nothing half-loaded stays in the cache."""
+        with pytest.raises(CheckpointError, match=message) as caught:
+            lvmzoo.from_pretrained(self.name)
+        assert len(str(caught.value).splitlines()) == 1
+        cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+        assert not list(cache.rglob("*.incomplete"))
+
+    def works(self) -> None:
+        """The load gives the right model."""
+        model = lvmzoo.from_pretrained(self.name)
+        pairs = zip(model.state_dict().values(), self.expected.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+    def cached(self) -> Path:
+        """Where the weights lie in the cache."""
+        found = Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("model.safetensors")
+        return next(found).resolve()
+
+
+def weights_only(send: Callable) -> Callable:
+    """Treat only the file of weights in a special way."""
+
+    def choose(handler, data: bytes, start: int) -> None:
+        if handler.path.endswith(".safetensors"):
+            send(handler, data, start)
+        else:
+            handler.wfile.write(data[start:])
+
+    return choose
