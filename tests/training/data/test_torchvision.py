@@ -1,62 +1,16 @@
-import math
+"""Data sets as torchvision lays them out, and as image trees."""
+
 import os
 import pickle
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from support.trees import write_tree
 
 from lvmzoo.registry import DATASETS
-from training.data import (
-    DataError,
-    gaussian_log_prob,
-    load_folder,
-    load_split,
-    sha256,
-    validation_indices,
-)
-
-ROTATION = torch.tensor([[1.0, 1.0], [-1.0, 1.0]], dtype=torch.float64) / math.sqrt(2)
-GAUSSIANS = {
-    "gaussian1": ((1.0, 2.0), (5.0, 1.0)),
-    "gaussian2": ((-1.0, 2.0), (1.0, 5.0)),
-}
-
-
-def true_density(name):
-    mean, scale = (torch.tensor(v, dtype=torch.float64) for v in GAUSSIANS[name])
-    factor = torch.diag(scale) @ ROTATION
-    return torch.distributions.MultivariateNormal(mean, factor.T @ factor)
-
-
-@pytest.mark.parametrize("name", GAUSSIANS)
-def test_gaussians_have_the_stated_density(name):
-    density = true_density(name)
-    x = load_split(name, "train", Path()).x.double()
-    torch.testing.assert_close(gaussian_log_prob(name, x), density.log_prob(x))
-    assert density.entropy().item() == pytest.approx(4.447, abs=1e-3)
-    # 10,000 draws: the standard error of -log p is 0.01 (its variance is 1, that of chi^2/2).
-    assert -density.log_prob(x).mean().item() == pytest.approx(4.447, abs=0.05)
-
-
-@pytest.mark.parametrize("name", GAUSSIANS)
-def test_gaussian_splits_are_different_draws(name):
-    splits = {s: load_split(name, s, Path()).x for s in ("train", "validation", "test")}
-    assert [len(x) for x in splits.values()] == [10_000, 2_500, 2_500]
-    rows = torch.cat(list(splits.values()))
-    assert len(rows.unique(dim=0)) == len(rows)
-    assert len(load_split(name, "all", Path())) == 12_500
-
-
-def write_tree(folder, classes, count, size=(32, 32), mode="RGB"):
-    """Write `count` pictures, numbered across classes, each of one colour that is its number."""
-    for i in range(count):
-        path = folder / classes[i % len(classes)] / f"{i:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new(mode, size, i if mode == "L" else (i, 0, 255 - i)).save(path)
+from training.data import READERS, DataError, load_split, sha256
 
 
 def test_an_image_tree_keeps_the_original_order(tmp_path):
@@ -144,9 +98,15 @@ def test_absent_data_name_all_three_sources(tmp_path, monkeypatch):
         assert source in str(error.value)
 
 
+def test_a_data_set_that_nothing_reads(tmp_path):
+    with pytest.raises(DataError, match="nothing reads imagenet: add its reader to READERS"):
+        load_split("imagenet", "train", tmp_path)
+
+
 def test_validation_is_held_out():
-    assert validation_indices("mnist", 60_000) == range(55_000, 60_000)
-    assert validation_indices("svhn", 8_001) == range(7_200, 8_001)
+    assert range(60_000)[READERS["mnist"].held_out] == range(55_000, 60_000)
+    assert range(50_000)[READERS["cifar10"].held_out] == range(45_000, 50_000)
+    assert range(8_001)[READERS["svhn"].held_out] == range(7_200, 8_001)
 
 
 def test_validation_and_train_are_the_whole_training_set(tmp_path):
@@ -163,22 +123,14 @@ def test_validation_and_train_are_the_whole_training_set(tmp_path):
     assert sha256(train) != sha256(validation)
 
 
-@pytest.mark.parametrize("with_test", [False, True])
-def test_own_pictures(tmp_path, with_test):
-    write_tree(tmp_path / "train", ["cat", "emu"], 100, size=(50, 40))
-    if with_test:
-        write_tree(tmp_path / "test", ["cat"], 7)
-    splits = {
-        s: load_folder(tmp_path, s, DATASETS["mnist"]) for s in ("train", "validation", "test")
-    }
-    assert splits["train"].classes == ("cat", "emu")
-    sizes = [len(s) for s in splits.values()]
-    assert sizes == ([90, 10, 7] if with_test else [81, 9, 10])
-    assert splits["train"].x.shape[1:] == (1, 32, 32)
-    whole = load_folder(tmp_path, "all", DATASETS["mnist"])
-    assert len(whole) == sizes[0] + sizes[1]
-
-
-def test_own_pictures_without_a_train_folder_are_refused(tmp_path):
-    with pytest.raises(DataError, match="no folder train"):
-        load_folder(tmp_path, "train", DATASETS["cifar10"])
+@pytest.mark.parametrize(
+    ("name", "empty", "held_out"),
+    [("cifar10", "train", "the last 5,000"), ("svhn", "validation", "those from 7,200 to 8,000")],
+)
+def test_a_split_without_examples_is_refused(tmp_path, name, empty, held_out):
+    write_tree(tmp_path / name / "train", DATASETS[name].classes, 30)
+    other = {"train": "validation", "validation": "train"}[empty]
+    assert len(load_split(name, other, tmp_path)) == 30
+    message = f"the {empty} split of .* is empty: there are 30 training images, of which {held_out}"
+    with pytest.raises(DataError, match=message):
+        load_split(name, empty, tmp_path)
