@@ -5,29 +5,26 @@ import random
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from support import ROOT
 from support.limits import no_space
-from test_train import points_run
-from test_train_vqvae import make
+from support.runs import points_run, vqvae_run, with_options
 
-from training import train
+from training.loop import fit, fit_entry
 
 KILLS = 20
 
 
-def fit_points(out, **change):
+def fit_points(out, **options):
     run = points_run(out, epochs=6)
-    return train.fit(replace(run, checkpoint_every=0.0, **change))
+    return fit(with_options(run, **{"checkpoint_every": 0.0, **options}))
 
 
-def fit_vqvae(out, **change):
-    run, settings = make(out)
-    return train.fit_entry(replace(run, checkpoint_every=0.0, **change), settings)
+def fit_vqvae(out, **options):
+    return fit_entry(vqvae_run(out, **{"checkpoint_every": 0.0, **options}))
 
 
 FIT = {"vae2d": fit_points, "vqvae": fit_vqvae}

@@ -1,27 +1,29 @@
+"""Cards: what is on record of the zoo, word for word."""
+
 import hashlib
 
 import pytest
 from huggingface_hub import ModelCard
+from support.runs import recipe_of
 
 from lvmzoo import list_models, model_info, registry
-from training import cards
-from training.check import made_by
-from training.parts import records_of
-from training.recipe import read_recipe, with_defaults
+from training.recipe import train_command, with_defaults
+from training.release import cards, records
+from training.run import records_of
 
 PRETRAINED = list_models(pretrained=True)
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_a_card_is_what_its_record_gives(name):
-    text = (cards.CARDS / f"{name}.md").read_text()
-    assert text == cards.render(model_info(name), cards.read_record(name))
+    text = (records.CARDS / f"{name}.md").read_text()
+    assert text == cards.render(model_info(name), records.read_record(name))
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_a_card_has_valid_metadata_with_the_measured_figures(name):
-    card = ModelCard.load(cards.CARDS / f"{name}.md", ignore_metadata_errors=False)
-    measured = cards.read_record(name)["test"]["metrics"]
+    card = ModelCard.load(records.CARDS / f"{name}.md", ignore_metadata_errors=False)
+    measured = records.read_record(name)["test"]["metrics"]
     results = {r.metric_type: r.metric_value for r in card.data.eval_results}
     assert results == pytest.approx(measured, abs=1e-6)
     assert card.data.license == "mit"
@@ -30,7 +32,7 @@ def test_a_card_has_valid_metadata_with_the_measured_figures(name):
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_index_record_and_file_agree(name):
-    info, record = model_info(name), cards.read_record(name)
+    info, record = model_info(name), records.read_record(name)
     for component, file in info.files.items():
         data = (registry.WEIGHTS / file.name).read_bytes()
         assert hashlib.sha256(data).hexdigest() == file.sha256
@@ -42,29 +44,32 @@ def test_index_record_and_file_agree(name):
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_the_recipe_is_the_one_that_made_the_weights(name):
-    record = cards.read_record(name)
-    variants = made_by(name, record)
-    text = (cards.CARDS / f"{name}.md").read_text()
+    record = records.read_record(name)
+    variants, settings = record["run"]["variants"], record["run"]["settings"]
+    assert settings == []
+    text = (records.CARDS / f"{name}.md").read_text()
+    recipes = recipe_of(name, variants=variants).components
     for component, run in records_of(record["run"]).items():
         if run["entry"] == name:
-            recipe = read_recipe(name, variants=variants, component=component)
-            assert vars(recipe) == with_defaults(component, run["recipe"])
+            recipe = recipes[component]
+            assert vars(recipe) == with_defaults(type(recipe), run["recipe"])
     command = f"python -m training.train {name}{' --short' * bool(variants)}\n"
     assert f"```\n{command}```" in text
+    assert command == f"{train_command(name, variants, settings)}\n"
     assert ("short of its recipe" in text) == bool(variants)
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_every_picture_of_a_card_is_there(name):
-    text = (cards.CARDS / f"{name}.md").read_text()
+    text = (records.CARDS / f"{name}.md").read_text()
     pictures = [line.split("(")[1].rstrip(")") for line in text.splitlines() if "![" in line]
     assert pictures
-    assert all((cards.CARDS / picture).exists() for picture in pictures)
+    assert all((records.CARDS / picture).exists() for picture in pictures)
 
 
 @pytest.mark.parametrize("name", [n for n in PRETRAINED if n.startswith("vae_")])
 def test_the_recipe_beats_the_plain_one_on_validation(name):
-    record = cards.read_record(name)
+    record = records.read_record(name)
     ours = record["validation"]["metrics"]["elbo"]
     assert ours > record["baseline"]["validation"]["metrics"]["elbo"]
 
@@ -80,4 +85,4 @@ def test_no_weights_lie_about_that_the_index_does_not_name():
 
 
 def test_the_readme_has_the_current_table():
-    assert cards.table() in (cards.ROOT / "README.md").read_text()
+    assert cards.table() in (records.ROOT / "README.md").read_text()

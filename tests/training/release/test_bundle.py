@@ -1,20 +1,21 @@
 """Bundling the two entries that share an autoencoder, at their real size, trained for two steps."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
+from support.runs import NEVER, noise, recipe_of
 
 import lvmzoo
-from lvmzoo import registry
 from lvmzoo.registry import model_info
-from training import cards, objectives, pictures, train
-from training.bundle import bundle
 from training.data import Split
 from training.evaluate import evaluate
-from training.recipe import read_recipe
-from training.reproduce import compare
-from training.trainer import Run
+from training.families import images, vqvae
+from training.loop import fit_entry
+from training.release.bundle import bundle
+from training.release.reproduce import compare
+from training.run import EntryRun, Options
 
 pytestmark = pytest.mark.slow
 
@@ -25,49 +26,41 @@ PLAIN, GATED = "vqvae_svhn", "vqvae_gated_svhn"
 def trained(tmp_path_factory):
     """Runs of both entries with their evaluations, and of the plain one from another seed."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(objectives, "REVIVAL_IMAGES", 2)
-    patch.setattr(pictures, "COLUMNS", 2)
+    patch.setattr(vqvae, "REVIVAL_IMAGES", 2)
+    for module in (images, vqvae):
+        patch.setattr(module, "COLUMNS", 2)
     runs = tmp_path_factory.mktemp("runs")
-    for name, folder, seed in ((PLAIN, PLAIN, 0), (GATED, GATED, 0), (PLAIN, "other", 1)):
-        fit(name, runs / folder, seed)
+    planned = {
+        name: fit(name, runs / folder / name, seed)
+        for name, folder, seed in ((PLAIN, "own", 0), (GATED, "own", 0))
+    }
+    planned["other"] = fit(PLAIN, runs / "other" / PLAIN, 1)
     patch.undo()
-    return runs
+    return planned
 
 
-def noise():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(256, (8, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return Split(x, torch.arange(8), model_info(PLAIN).classes, "noise")
+def data():
+    return Split(noise(8).x, torch.arange(8), model_info(PLAIN).classes, "noise")
 
 
 def fit(name, out, seed):
-    data, info = noise(), model_info(name)
-    settings = ["epochs=1", "batch_size=4", "augment=none", f"seed={seed}"]
-    out.mkdir()
-    run = Run(info, read_recipe(name, settings), data, data, out, "cpu", 1e9)
-    assert train.fit_entry(run, settings)
-    for split in ("validation", "test"):
-        evaluate(info, out, data, split, out / "evaluation", train=data, pictures=split == "test")
-
-
-@pytest.fixture
-def empty(monkeypatch, tmp_path):
-    """An empty zoo and a README with its table."""
-    weights, model_cards = tmp_path / "weights", tmp_path / "model_cards"
-    for folder in (weights, model_cards):
-        folder.mkdir()
-    (tmp_path / "README.md").write_text(f"before {cards.START}\n{cards.END} after\n")
-    monkeypatch.setattr(registry, "WEIGHTS", weights)
-    monkeypatch.setattr(cards, "ROOT", tmp_path)
-    monkeypatch.setattr(cards, "CARDS", model_cards)
-    return tmp_path
+    split, info = data(), model_info(name)
+    settings = ("epochs=1", "batch_size=4", "augment=none", f"seed={seed}")
+    out.mkdir(parents=True)
+    options = Options("cpu", checkpoint_every=NEVER)
+    entry = EntryRun.plan(info, recipe_of(name, settings), (split, split), out, options)
+    assert fit_entry(entry)
+    for part in ("validation", "test"):
+        evaluate(info, out, split, part, out / "evaluation", train=split, full=part == "test")
+    return entry
 
 
 def test_two_entries_share_one_file(trained, empty):
-    bundle(model_info(PLAIN), trained / PLAIN, None, None)
-    beside = compare(trained / GATED, trained / PLAIN, PLAIN, 1)
+    bundle(trained[PLAIN], None, None)
+    beside = {"entry": PLAIN, "epochs": 1}
+    beside["terms"] = compare(trained[GATED].out, trained[PLAIN].out)
     assert set(beside["terms"]) == {"bits_per_code", "nats_per_image"}
-    bundle(model_info(GATED), trained / GATED, None, beside)
+    bundle(trained[GATED], None, beside)
     names = {path.name for path in (empty / "weights").glob("*.safetensors")}
     assert names == {
         f"{PLAIN}.autoencoder.safetensors",
@@ -75,8 +68,8 @@ def test_two_entries_share_one_file(trained, empty):
         f"{GATED}.prior.safetensors",
     }
     plain, gated = (lvmzoo.create_model(name, pretrained=True) for name in (PLAIN, GATED))
-    codes = plain.encode(noise().x / 255)
-    assert torch.equal(codes, gated.encode(noise().x / 255))
+    codes = plain.encode(data().x / 255)
+    assert torch.equal(codes, gated.encode(data().x / 255))
     assert not torch.equal(plain.code_log_prob(codes), gated.code_log_prob(codes))
     assert model_info(GATED).files["autoencoder"] == model_info(PLAIN).files["autoencoder"]
     text = (empty / "model_cards" / f"{GATED}.md").read_text()
@@ -93,28 +86,28 @@ def test_two_entries_share_one_file(trained, empty):
 
 
 def test_an_entry_whose_autoencoder_is_replaced_has_no_weights_any_more(trained, empty, capsys):
-    bundle(model_info(PLAIN), trained / PLAIN, None, None)
-    bundle(model_info(GATED), trained / GATED, None, None)
-    bundle(model_info(PLAIN), trained / PLAIN, None, None)  # the same again changes nothing
+    bundle(trained[PLAIN], None, None)
+    bundle(trained[GATED], None, None)
+    bundle(trained[PLAIN], None, None)  # the same again changes nothing
     assert model_info(GATED).pretrained
-    bundle(model_info(PLAIN), trained / "other", None, None)
+    bundle(trained["other"], None, None)
     assert f"{GATED} has no weights any more" in capsys.readouterr().out
     assert not model_info(GATED).pretrained
     assert not (empty / "weights" / f"{GATED}.prior.safetensors").exists()
     with pytest.raises(ValueError, match=f"another autoencoder than {PLAIN}"):
-        bundle(model_info(GATED), trained / GATED, None, None)
+        bundle(trained[GATED], None, None)
 
 
 def test_the_shared_part_comes_first(trained, empty):
     with pytest.raises(ValueError, match=f"bundle {PLAIN} first|another autoencoder"):
-        bundle(model_info(GATED), trained / GATED, None, None)
+        bundle(trained[GATED], None, None)
     assert not list((empty / "weights").iterdir())
 
 
 def test_figures_of_other_bytes_are_refused(trained, empty, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(trained / PLAIN, run)
-    other = (trained / "other" / "prior.safetensors").read_bytes()
-    (run / "prior.safetensors").write_bytes(other)
+    folder = tmp_path / "run"
+    shutil.copytree(trained[PLAIN].out, folder)
+    other = (trained["other"].out / "prior.safetensors").read_bytes()
+    (folder / "prior.safetensors").write_bytes(other)
     with pytest.raises(ValueError, match="measured on other weights"):
-        bundle(model_info(PLAIN), run, None, None)
+        bundle(replace(trained[PLAIN], out=folder), None, None)

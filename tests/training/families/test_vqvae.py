@@ -1,0 +1,139 @@
+"""Figures, pictures and objectives of VQ-VAEs."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from support.runs import noise, vqvae_run
+
+import lvmzoo
+from lvmzoo.models.vqvae import VQVAE, VQVAEConfig
+from training.augment import augment, draw_noise
+from training.data import Split
+from training.evaluate import measure
+from training.families import family_of
+from training.loop import fit_entry
+from training.trainer import Trainer
+
+
+def tiny(prior="gated_pixelcnn", classes=("a", "b", "c")):
+    torch.manual_seed(0)
+    config = VQVAEConfig(
+        channels=8,
+        residual_channels=4,
+        residual_layers=1,
+        num_codes=16,
+        prior=prior,
+        prior_channels=8,
+        prior_layers=6,
+        prior_hidden=8,
+        classes=classes,
+    )
+    model = VQVAE(config).eval()
+    with torch.no_grad():  # spread the codes: fresh features all lie near one
+        codebook = model.autoencoder.quantizer.codebook
+        codebook.copy_(
+            model.autoencoder.features(torch.rand(1, 3, 32, 32))[0, :, :4, :4].flatten(1).T
+        )
+    return model
+
+
+def split(n=30, seed=0):
+    return Split(noise(n, seed=seed).x, torch.arange(n) % 3, ("a", "b", "c"), "noise")
+
+
+def test_figures_of_a_vqvae_agree_with_its_methods():
+    model, data = tiny(), split()
+    found, examples = measure(model, data, train=split(40, seed=1))
+    x = data.x.float() / 255
+    with torch.no_grad():
+        codes = model.encode(x)
+        nats = -model.code_log_prob(codes)
+        given = -model.code_log_prob(codes, data.labels)
+        mse = (model.reconstruct(x) - x).square().mean()
+    assert torch.equal(examples["codes"].long(), codes)
+    assert found["nats_per_image"] == pytest.approx(nats.mean().item(), rel=1e-5)
+    assert found["bits_per_code"] == pytest.approx(nats.mean().item() / 64 / math.log(2), rel=1e-5)
+    assert found["conditional_bits_per_code"] == pytest.approx(
+        given.mean().item() / 64 / math.log(2), rel=1e-5
+    )
+    assert found["conditional_bits_per_code"] != found["wrong_label_bits_per_code"]
+    assert found["mse"] == pytest.approx(mse.item(), rel=1e-5)
+    assert found["psnr"] == pytest.approx(-10 * math.log10(mse.item()), abs=1e-4)
+    assert found["codes_used"] == len(codes.unique()) > 4
+    p = codes.flatten().bincount() / codes.numel()
+    entropy = torch.distributions.Categorical(probs=p).entropy()
+    assert found["perplexity"] == pytest.approx(entropy.exp().item(), rel=1e-5)
+    assert found["uniform_bits_per_code"] == 4
+    assert found["unigram_bits_per_code"] >= entropy.item() / math.log(2) - 1e-6
+    without, _ = measure(model, data)
+    assert without == {k: v for k, v in found.items() if k[:6] not in ("markov", "unigra")}
+
+
+def test_an_unconditional_prior_has_no_conditional_figures():
+    found, _ = measure(tiny("pixelcnn"), split())
+    assert "bits_per_code" in found
+    assert not any("conditional" in key or "label" in key for key in found)
+
+
+def test_labels_are_those_of_the_model():
+    """Examples of other classes, or in another order, are labelled as the model does."""
+    model, data = tiny(), split()
+    turned = replace(data, classes=("b", "c", "a"), labels=(data.labels + 2) % 3)
+    assert measure(model, turned)[0] == measure(model, data)[0]
+
+
+def test_every_picture_of_a_vqvae_is_drawn(tmp_path):
+    model, data = tiny(), split()
+    _, examples = measure(model, data)
+    family = family_of("VQVAE")
+    family.draw(model, data, examples, str(tmp_path / "x"))
+    always = ["codebook", "completions", "interpolations", "reconstructions", "samples"]
+    found = sorted(p.name for p in tmp_path.iterdir())
+    assert found == [f"x_{kind}.png" for kind in ["classes", *always]]
+    assert sorted(family.pictures) == ["classes", *always]
+    completions = lvmzoo.load_images(tmp_path / "x_completions.png", model)
+    assert completions.std() > 0
+
+
+@pytest.fixture
+def trained(tmp_path, few_revival_images):
+    """A small entry, trained, with its model."""
+    entry = vqvae_run(tmp_path / "vqvae_svhn")
+    assert fit_entry(entry)
+    return entry, lvmzoo.from_pretrained(entry.out)
+
+
+def test_a_prior_is_trained_on_the_codes_of_the_exported_autoencoder(trained):
+    entry, model = trained
+    for kind in ("none", "shift"):
+        run = entry.runs[1]
+        trainer = Trainer(replace(run, recipe=replace(run.recipe, augment=kind)))
+        assert not any(p.requires_grad for p in trainer.model.autoencoder.parameters())
+        index = torch.tensor([3, 5])
+        drawn = draw_noise(2, torch.Generator().manual_seed(0))
+        batch = trainer.objective.batch(index, drawn, torch.ones(2))
+        images = augment(run.train.x[index].float() / 255, kind, drawn)
+        assert torch.equal(batch["codes"], model.encode(images))
+        assert batch["labels"] is None
+
+
+def test_labels_are_dropped_as_the_noise_says(trained):
+    gated = vqvae_run(trained[0].out.parent / "vqvae_gated_svhn", "vqvae_gated_svhn")
+    assert gated.runs[0].recipe.label_dropout == 0.5
+    trainer = Trainer(gated.runs[0])
+    drop = torch.tensor([0.1, 0.49, 0.51, 0.9])
+    batch = trainer.objective.batch(torch.arange(4), torch.zeros(4, 4), drop)
+    assert batch["labels"].tolist() == [10, 10, 2, 3]
+
+
+def test_revival_ends_half_way(tmp_path, few_revival_images):
+    trainer = Trainer(vqvae_run(tmp_path / "a").runs[0])
+    codebook = trainer.model.autoencoder.quantizer.codebook
+    before = codebook.detach().clone()
+    generator = torch.Generator().manual_seed(0)
+    trainer.objective.before_step(6, 10, generator)
+    assert torch.equal(codebook, before)
+    trainer.objective.before_step(5, 10, generator)
+    assert not torch.equal(codebook, before)

@@ -1,0 +1,225 @@
+"""Publishing to folders and git repositories: entries, and runs of one's own."""
+
+import hashlib
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from support.factories import make_data, make_tiny
+from support.publishing import FILES, NAME, publish
+
+import lvmzoo
+from lvmzoo import registry
+from training.release import records
+
+
+def test_folder_of_an_entry(folder):
+    assert sorted(p.name for p in folder.iterdir()) == FILES
+    expected = lvmzoo.model_info(NAME).files["model"].sha256
+    data = (folder / "model.safetensors").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == expected
+    assert data == (registry.WEIGHTS / f"{NAME}.safetensors").read_bytes()
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert expected in card
+    assert f"]({NAME}_samples.png)" in card
+    assert json.loads((folder / "metrics.json").read_text())["weights"] == {"model": expected}
+
+
+@pytest.mark.parametrize("name", lvmzoo.list_models(pretrained=True))
+def test_every_entry_loads_from_its_folder(name, tmp_path):
+    publish(name, "--to", tmp_path / "m")
+    entry, again = lvmzoo.from_pretrained(name), lvmzoo.from_pretrained(tmp_path / "m")
+    assert type(again) is type(entry)
+    assert again.config == entry.config
+    assert again.origin.sha256 == entry.origin.sha256
+    draws = [m.sample(2, generator=torch.Generator().manual_seed(5)) for m in (entry, again)]
+    assert torch.equal(*draws)
+
+
+def test_dry_run_prints_the_hashes_and_writes_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = publish(NAME, "--dry-run")
+    for name in FILES:
+        data = (folder / name).read_bytes()
+        assert f"{len(data):,}" in text
+        assert hashlib.sha256(data).hexdigest() in text
+    publish(NAME, "--to", "here", "--dry-run")
+    publish(NAME, "--repo-id", "org/name", "--dry-run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_entries_get_a_folder_each(tmp_path):
+    names = lvmzoo.list_models(pretrained=True)
+    text = publish("--all", "--to", tmp_path / "zoo")
+    assert f"published {len(names)} of {len(names)} entries" in text
+    assert sorted(p.name for p in (tmp_path / "zoo").iterdir()) == names
+
+
+def test_bundled_bytes_must_be_those_of_the_registry(index, tmp_path):
+    path = index.parent / f"{NAME}.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert "SHA-256" in publish(NAME, "--to", tmp_path / "m", status=1)
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_entry_without_weights_or_figures(zoo, tmp_path, monkeypatch):
+    assert "has no weights yet" in publish("vae_svhn", "--to", tmp_path / "m", status=1)
+    monkeypatch.setattr(records, "CARDS", tmp_path)
+    assert "has no measured figures" in publish(NAME, "--to", tmp_path / "m", status=1)
+    assert "did you mean" in publish("vae2d_gausian1", "--to", tmp_path / "m", status=2)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--to x", "give an entry, or --all"),
+        (f"{NAME} --all --to x", "give an entry, or --all"),
+        (NAME, "say where to"),
+        (f"{NAME} --to x --git y", "say where to"),
+        (f"{NAME} --to x --repo-id a/b", "say where to"),
+        (f"{NAME} --org a --repo-id a/b", "say where to"),
+        ("--all --repo-id a/b", "--all goes to"),
+        ("--all --org a --run .", "--all goes to"),
+        (f"{NAME} --to x --private", "are for --repo-id"),
+        (f"{NAME} --git x --org a --revision b", "are for --repo-id"),
+        (f"{NAME} --to x --pin", "are for --repo-id"),
+        (f"{NAME} --repo-id a/b --pin --run .", "a run is not in the registry"),
+    ],
+)
+def test_options_that_do_not_fit(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in publish(*arguments.split(), status=2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("repo_id", ["name", "a/b/c", "../x", "org/na me", "org/.."])
+def test_names_that_no_repository_has(repo_id, tmp_path, token):
+    publish(NAME, "--repo-id", repo_id, status=1)
+    publish(NAME, "--git", tmp_path / "git", "--repo-id", repo_id, status=1)
+    assert not list(tmp_path.iterdir())
+
+
+# Runs
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A finished, evaluated run on somebody's own pictures, as the commands leave it."""
+    folder = tmp_path / "runs/mine"
+    model = make_tiny("VAE")
+    model.config = type(model.config)(**{**vars(model.config), "classes": ("cat", "dog")})
+    model.config = type(model.config)(**{**vars(model.config), "dataset": "my pets"})
+    model.save_pretrained(folder)
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    recipe = {"dtype": "float32", "epochs": 1, "seed": 0}
+    facts = {
+        "entry": "vae_mnist",
+        "recipe": recipe,
+        "data_source": "own pictures",
+        "data": "0" * 64,
+    }
+    facts |= {"steps": 1, "examples": 6, "seconds": 1.0, "hardware": "1 CPU core"}
+    facts |= {"versions": {"torch": "2"}, "variants": [], "settings": ["epochs=1"]}
+    (folder / "run.json").write_text(json.dumps(facts))
+    metrics = {"elbo": -4.0, "psnr": 12.5}
+    test = {"entry": "vae_mnist", "weights": {"model": digest}, "examples": 6, "metrics": metrics}
+    test |= {
+        "data_source": "own pictures",
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation/metrics.test.json").write_text(json.dumps(test))
+    (folder / "evaluation/vae_mnist_samples.png").write_bytes(b"picture")
+    return folder
+
+
+def test_a_run_of_ones_own(run, tmp_path):
+    publish("mine", "--run", run, "--to", tmp_path / "published")
+    published = lvmzoo.from_pretrained(tmp_path / "published")
+    assert published.config.classes == ("cat", "dog")
+    assert published.origin.sha256 == lvmzoo.from_pretrained(run).origin.sha256
+    x = make_data(published)
+    assert torch.equal(published.encode(x), lvmzoo.from_pretrained(run).encode(x))
+    card = (tmp_path / "published/README.md").read_text()
+    assert 'from_pretrained("./published")' in card
+    assert "my pets" in card
+    assert "cat, dog" in card
+    assert "12.5000" in card
+    assert (tmp_path / "published/vae_mnist_samples.png").exists()
+
+
+def test_the_card_of_own_pictures_claims_nothing(run, tmp_path):
+    """Neither a data set of the Hub nor a licence; and its commands can be copied."""
+    publish("mine", "--run", run, "--to", tmp_path / "pub lished")
+    path = tmp_path / "pub lished/README.md"
+    card = ModelCard.load(path, ignore_metadata_errors=False)
+    assert card.data.datasets is None
+    assert card.data.license is None
+    assert card.data.model_name == "./pub lished"
+    assert {r.dataset_type for r in card.data.eval_results} == {"own-pictures"}
+    assert "Code and weights: MIT" not in card.text
+    assert "licence: that of the pictures" in card.text
+    commands = [line for line in card.text.splitlines() if line.startswith(("lvmzoo", "python -m"))]
+    sample, train = map(shlex.split, commands)
+    assert sample[:3] == ["lvmzoo", "sample", "./pub lished"]
+    assert train[3:] == ["vae_mnist", "--images", "my pets", "--set", "epochs=1"]
+    assert "short of its recipe" not in card.text
+
+
+def test_a_run_needs_figures_of_its_own_bytes(run, tmp_path):
+    other = make_tiny("VAE")
+    other.config = lvmzoo.from_pretrained(run).config
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    (run / "model.safetensors").write_bytes(other.serialize())
+    target = tmp_path / "published"
+    assert "measured on other weights" in publish("mine", "--run", run, "--to", target, status=1)
+    (run / "evaluation/metrics.test.json").unlink()
+    text = publish("mine", "--run", run, "--to", target, status=1)
+    assert "python -m training.evaluate vae_mnist --weights" in text
+    (run / "run.json").unlink()
+    assert "is no finished run" in publish("mine", "--run", run, "--to", target, status=1)
+    assert not target.exists()
+
+
+# git
+
+
+def git(repository: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", repository, *arguments], capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def test_git_repository_of_a_mirror(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-identity-here"))
+    first = publish(NAME, "--git", tmp_path / "mirrors")
+    assert publish(NAME, "--git", tmp_path / "mirrors") == first
+    repository = tmp_path / "mirrors/models/lvmzoo" / NAME
+    assert first.split()[-1] == git(repository, "rev-parse", "main")
+    assert git(repository, "rev-list", "--count", "main") == "1"
+    assert git(repository, "status", "--porcelain") == ""
+    for name in FILES:
+        blob = git(repository, "rev-parse", f"main:{name}")
+        assert blob == git(repository, "hash-object", "--no-filters", str(folder / name))
+    (repository / "README.md").write_text("edited")
+    publish(NAME, "--git", tmp_path / "mirrors")
+    assert (repository / "README.md").read_text() == (folder / "README.md").read_text()
+    text = publish("--all", "--git", tmp_path / "mirrors", "--org", "mine")
+    assert (tmp_path / "mirrors/models/mine" / NAME / ".git").is_dir(), text
+
+
+def test_git_that_fails(tmp_path, monkeypatch):
+    repository = tmp_path / "models/lvmzoo" / NAME
+    repository.mkdir(parents=True)
+    (repository / ".git").write_text("nonsense")
+    assert "git add failed" in publish(NAME, "--git", tmp_path, status=1)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "git, which is not installed" in publish(NAME, "--git", tmp_path / "b", status=1)

@@ -1,0 +1,163 @@
+"""Publishing to a Hub that the test plays itself, whatever it answers."""
+
+import pytest
+from support.fake_hub import Drop
+from support.publishing import FILES, NAME, publish
+
+import lvmzoo
+from lvmzoo.checkpoint import CheckpointError
+
+# Of httpx, about how huggingface_hub calls it.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+def test_upload_is_one_commit_of_the_same_bytes(fake_hub, token, folder):
+    text = publish(NAME, "--repo-id", "org/name")
+    repository = fake_hub.repositories["org/name"]
+    assert repository.log == ["initial commit", "Publish weights, card and figures"]
+    held = repository.files()
+    assert sorted(held) == sorted([".gitattributes", *FILES])
+    assert all(held[name] == (folder / name).read_bytes() for name in FILES)
+    assert not repository.private
+    assert repository.branches["main"] in text
+    again = publish(NAME, "--repo-id", "org/name")
+    assert again.splitlines()[-1] == text.splitlines()[-1]
+    assert len(repository.log) == 2
+    model = lvmzoo.from_pretrained("org/name")
+    assert model.origin.sha256 == lvmzoo.from_pretrained(NAME).origin.sha256
+
+
+def test_only_what_changed_is_committed(fake_hub, token, folder):
+    publish(NAME, "--repo-id", "org/name")
+    repository = fake_hub.repositories["org/name"]
+    repository.commit({**repository.files(), "README.md": b"edited"})
+    fake_hub.requests.clear()
+    publish(NAME, "--repo-id", "org/name")
+    assert repository.files()["README.md"] == (folder / "README.md").read_bytes()
+    assert not [r for r in fake_hub.requests if r.startswith("PUT")]
+
+
+def test_private_repositories_and_branches(fake_hub, token, monkeypatch):
+    publish(NAME, "--repo-id", "org/name", "--private", "--revision", "v1")
+    repository = fake_hub.repositories["org/name"]
+    assert repository.private
+    assert sorted(repository.files("main")) == [".gitattributes"]
+    assert "model.safetensors" in repository.files("v1")
+    publish(NAME, "--repo-id", "org/name", "--private", "--revision", "v1")
+    assert len(repository.log) == 2
+    lvmzoo.from_pretrained("org/name", revision="v1")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(CheckpointError, match=r"it is private and needs a token"):
+        lvmzoo.from_pretrained("org/name", revision="v1", force_download=True)
+
+
+def test_private_weights_never_go_to_a_public_repository(fake_hub, token):
+    publish(NAME, "--repo-id", "org/name")
+    before = list(fake_hub.repositories["org/name"].log)
+    text = publish("vae2d_gaussian2", "--repo-id", "org/name", "--private", status=1)
+    assert "org/name exists and is public" in text
+    assert fake_hub.repositories["org/name"].log == before
+
+
+def test_no_token(fake_hub):
+    for where in (["--repo-id", "org/name"], ["--org", "org"]):
+        assert "no Hub token: set HF_TOKEN" in publish(NAME, *where, status=1)
+    assert not fake_hub.requests
+
+
+def test_a_token_that_the_hub_does_not_know(fake_hub, monkeypatch):
+    secret = "hf_wrongButStillSecret"
+    monkeypatch.setenv("HF_TOKEN", secret)
+    text = publish(NAME, "--repo-id", "org/name", status=1)
+    assert "the Hub does not know the token (401)" in text
+    assert secret not in text
+    assert not fake_hub.repositories
+
+
+STEPS = ["/api/repos/create", "/preupload/", "/objects/batch", "/lfs/", "/commit/"]
+FAULTS = {
+    401: "the Hub does not know the token (401)",
+    403: "the token may not write there (403)",
+    409: "the repository was changed meanwhile (409)",
+    500: "500 Internal Server Error",
+    Drop: "the Hub cannot be reached, or broke off",
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    # That a repository exists already is no fault.
+    [(s, f) for s in STEPS for f in FAULTS if (s, f) != ("/api/repos/create", 409)],
+)
+def test_an_upload_that_fails_changes_nothing(fake_hub, token, folder, step, fault):
+    publish("vae2d_gaussian2", "--repo-id", "org/name")
+    repository = fake_hub.repositories["org/name"]
+    before = repository.files(), list(repository.log)
+
+    def fail(method: str, path: str) -> int | None:
+        if method in ("POST", "PUT") and step in path:
+            if isinstance(fault, int):
+                return fault
+            raise fault
+        return None
+
+    fake_hub.fault = fail
+    if step == STEPS[0] and fault in (401, 403):  # who may not create may still write
+        publish(NAME, "--repo-id", "org/name")
+        return
+    text = publish(NAME, "--repo-id", "org/name", status=1)
+    line = text.splitlines()[-1]
+    assert line.startswith("Error: cannot publish to org/name: ")
+    assert FAULTS[fault] in line
+    assert (repository.files(), repository.log) == before
+    fake_hub.fault = lambda method, path: None
+    publish(NAME, "--repo-id", "org/name")
+    assert repository.files()["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert len(repository.log) == len(before[1]) + 1
+
+
+def test_a_hub_that_cannot_be_reached(fake_hub, token):
+    fake_hub.stop()
+    text = publish(NAME, "--repo-id", "org/name", status=1)
+    assert "the Hub cannot be reached, or broke off ([Errno 111] Connection refused)" in text
+
+
+def test_the_whole_zoo_goes_on_past_a_failure(fake_hub, token):
+    names = lvmzoo.list_models(pretrained=True)
+    fake_hub.fault = lambda method, path: 403 if f"{names[0]}/preupload" in path else None
+    text = publish("--all", "--org", "org", status=1)
+    assert f"published {len(names) - 1} of {len(names)} entries" in text
+    assert f"  {names[0]}: cannot publish to org/{names[0]}: the token may not" in text
+    assert "Error: not published: 1 of" in text
+    done = [n for n in names if len(fake_hub.repositories[f"org/{n}"].log) == 2]
+    assert done == names[1:]
+    fake_hub.fault = lambda method, path: None
+    assert f"published {len(names)} of {len(names)}" in publish("--all", "--org", "org")
+    assert all(len(repository.log) == 2 for repository in fake_hub.repositories.values())
+
+
+def test_pinning_and_moving_the_zoo(fake_hub, token, index, monkeypatch):
+    names = lvmzoo.list_models(pretrained=True)
+    for org in ("first", "second"):
+        publish("--all", "--org", org)
+        publish("--all", "--org", org, "--pin")
+        for name in names:
+            info = lvmzoo.model_info(name)
+            assert info.repository == f"{org}/{name}"
+            assert info.revision == fake_hub.repositories[info.repository].branches["main"]
+    publish(NAME, "--repo-id", f"first/{NAME}", "--pin")
+    assert lvmzoo.model_info(NAME).repository == f"first/{NAME}"
+    expected = lvmzoo.from_pretrained(NAME)
+    (index.parent / f"{NAME}.safetensors").unlink()
+    monkeypatch.delenv("HF_TOKEN")
+    assert lvmzoo.from_pretrained(NAME).origin == expected.origin
+
+
+def test_only_a_repository_with_the_same_bytes_is_pinned(fake_hub, token, index):
+    publish("vae2d_gaussian2", "--repo-id", "org/other")
+    before = index.read_text()
+    text = publish(NAME, "--repo-id", "org/other", "--pin", status=1)
+    assert "is not the file it should be" in text
+    assert "no such repository" in publish(NAME, "--repo-id", "org/no", "--pin", status=1)
+    publish(NAME, "--repo-id", "org/other", "--revision", "nowhere", "--pin", status=1)
+    assert index.read_text() == before
