@@ -85,14 +85,13 @@ def make_trainer(
         changes: Of the recipe.
     """
     from training.data import Split
-    from training.families import family_of
+    from training.families import recipe_of
     from training.families.vqvae import AutoencoderRecipe
-    from training.recipe import read_recipe
     from training.run import Options, Run
     from training.trainer import Trainer
 
     info = model_info(entry)
-    recipe = read_recipe(entry, family_of(info.model_class).recipes).components[component]
+    recipe = recipe_of(info).components[component]
     changes |= {"lr": LR, "epochs": 1000}
     if isinstance(recipe, AutoencoderRecipe):
         changes["revive_every"] = 0

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from lvmzoo.registry import ModelInfo, model_info
-from training import checkpoints
+from training import checkpoints, families
 from training.data import Split, load_split
-from training.families import family_of
-from training.recipe import EntryRecipe, Recipe, read_recipe
+from training.recipe import EntryRecipe, Recipe
 from training.run import EntryRun, Options, Run
 
 NEVER = 1e9
@@ -97,8 +96,7 @@ def recipe_of(
     name: str, settings: tuple[str, ...] = (), variants: tuple[str, ...] = ()
 ) -> EntryRecipe:
     """Read the recipe of an entry."""
-    kinds = family_of(model_info(name).model_class).recipes
-    return read_recipe(name, kinds, settings, variants)
+    return families.recipe_of(model_info(name), settings, variants)
 
 
 def final(out: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:

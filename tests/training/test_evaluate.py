@@ -49,7 +49,7 @@ def test_another_class_of_weights_is_refused(tmp_path):
     lvmzoo.create_model("vae2d_gaussian1").save_pretrained(tmp_path / "points")
     arguments = ["vae_cifar10", "--weights", str(tmp_path / "points"), "--data", str(tmp_path)]
     info = lvmzoo.model_info("vae_cifar10")
-    with pytest.raises(ValueError, match="is a VAE; the weights are of a VAE2D"):
+    with pytest.raises(ValueError, match="holds a VAE2D, not a VAE"):
         evaluate.evaluate(info, tmp_path / "points", noise(20), "test", tmp_path)
     assert CliRunner().invoke(evaluate.main, arguments).exit_code != 0
 
