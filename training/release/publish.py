@@ -220,10 +220,10 @@ def _check(to: Any, name: str | None) -> None:
         raise click.UsageError("--pin is for entries: a run is not in the registry")
     if to.repo_id and "/" not in to.repo_id:
         raise click.UsageError(f"a repository is named ORG/NAME, not {to.repo_id}")
-    if on_hub:
+    if on_hub or to.git:
         validate_repo_id(_repository(to, name or "name"))
-        if not (to.dry_run or to.pinning):
-            _token()
+    if on_hub and not (to.dry_run or to.pinning):
+        _token()
 
 
 def _repository(to: Any, name: str) -> str:
