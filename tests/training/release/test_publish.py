@@ -100,10 +100,13 @@ def test_options_that_do_not_fit(arguments, message, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("repo_id", ["name", "a/b/c", "../x", "org/na me", "org/.."])
-def test_names_that_no_repository_has(repo_id, tmp_path, token):
-    publish(NAME, "--repo-id", repo_id, status=1)
-    publish(NAME, "--git", tmp_path / "git", "--repo-id", repo_id, status=1)
+@pytest.mark.parametrize(
+    ("repo_id", "status"),
+    [("name", 2), ("a/b/c", 1), ("../x", 1), ("org/na me", 1), ("org/..", 1)],
+)
+def test_names_that_no_repository_has(repo_id, status, tmp_path, token):
+    publish(NAME, "--repo-id", repo_id, status=status)
+    publish(NAME, "--git", tmp_path / "git", "--repo-id", repo_id, status=status)
     assert not list(tmp_path.iterdir())
 
 
