@@ -3,8 +3,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.runs import noise, vqvae_run
 
 import lvmzoo
@@ -84,17 +86,30 @@ def test_labels_are_those_of_the_model():
     assert measure(model, turned)[0] == measure(model, data)[0]
 
 
-def test_every_picture_of_a_vqvae_is_drawn(tmp_path):
-    model, data = tiny(), split()
+@pytest.mark.parametrize(
+    ("prior", "more"), [("gated_pixelcnn", ["classes", "guided"]), ("pixelcnn", [])]
+)
+def test_every_picture_of_a_vqvae_is_drawn(tmp_path, prior, more):
+    model, data = tiny(prior), split()
     _, examples = measure(model, data)
     family = family_of("VQVAE")
     family.draw(model, data, examples, str(tmp_path / "x"))
     always = ["codebook", "completions", "interpolations", "reconstructions", "samples"]
     found = sorted(p.name for p in tmp_path.iterdir())
-    assert found == [f"x_{kind}.png" for kind in ["classes", *always]]
-    assert sorted(family.pictures) == ["classes", *always]
+    assert found == sorted(f"x_{kind}.png" for kind in [*always, *more])
+    assert {*family.pictures} >= {*always, *more}
     completions = lvmzoo.load_images(tmp_path / "x_completions.png", model)
     assert completions.std() > 0
+
+
+def test_the_bars_of_the_codebook_are_as_high_as_codes_are_frequent(tmp_path):
+    codes = torch.tensor([5] * 4 + [0] * 2 + [7])[None, None].to(torch.int16)
+    family_of("VQVAE").draw(tiny(), split(), {"codes": codes}, str(tmp_path / "x"))
+    with Image.open(tmp_path / "x_codebook.png") as picture:
+        black = np.asarray(picture.convert("L"))[8:-8, 8:-8] == 0
+    heights = black.sum(0)[2::4].tolist()
+    assert len(heights) == 16
+    assert heights == [120, 60, 30, *[0] * 13]
 
 
 @pytest.fixture
