@@ -6,7 +6,7 @@ from typing import Any
 
 from lvmzoo import registry
 from lvmzoo.files import atomic_file
-from lvmzoo.registry import list_models, read_index
+from lvmzoo.registry import read_index
 from training.families import recipe_of
 from training.release import cards, records
 from training.run import RECORD, EntryRun, records_of
@@ -83,7 +83,7 @@ def _bundle_files(entry: EntryRun, record: dict[str, Any], index: dict[str, Any]
 
 def _drop_dependents(name: str, component: str, digest: str, index: dict[str, Any]) -> None:
     """Take entries that share another file of this component out of the index: it will be gone."""
-    for other in list_models(pretrained=True):
+    for other in [*index]:
         file = index[other]["files"].get(component, {})
         if (
             recipe_of(registry.model_info(other)).shared.get(component) == name
