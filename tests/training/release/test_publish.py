@@ -14,6 +14,7 @@ from support.publishing import FILES, NAME, publish
 
 import lvmzoo
 from lvmzoo import registry
+from lvmzoo.checkpoint import config_dict
 from training.release import records
 
 
@@ -131,7 +132,7 @@ def run(tmp_path) -> Path:
     }
     facts |= {"steps": 1, "examples": 6, "seconds": 1.0, "hardware": "1 CPU core"}
     facts |= {"versions": {"torch": "2"}, "variants": [], "settings": ["epochs=1"]}
-    facts |= {"own_pictures": True}
+    facts |= {"own_pictures": True, "config": config_dict(model.config)}
     (folder / "run.json").write_text(json.dumps(facts))
     metrics = {"elbo": -4.0, "psnr": 12.5}
     test = {"entry": "vae_mnist", "weights": {"model": digest}, "examples": 6, "metrics": metrics}
