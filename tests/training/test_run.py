@@ -9,7 +9,7 @@ from lvmzoo import CheckpointError, registry
 from training import checkpoints
 from training.data import sha256
 from training.loop import fit, fit_entry
-from training.run import EntryRun, OtherRunError, records_of
+from training.run import EntryRun, OtherRunError, is_begun, records_of
 
 pytestmark = pytest.mark.usefixtures("few_revival_images")
 
@@ -35,13 +35,14 @@ def test_a_run_validated_on_other_data_is_another(tmp_path):
 
 def test_how_far_a_run_is(tmp_path):
     entry = vqvae_run(tmp_path / "run")
-    assert not entry.begun
+    assert not is_begun(entry.out)
     assert entry.progress == "autoencoder not begun, prior not begun"
     assert not fit_entry(vqvae_run(tmp_path / "run", deadline=0.0))
-    assert entry.begun
+    assert is_begun(entry.out)
     assert entry.progress == "autoencoder begun, at step 1 of 6, prior not begun"
     assert fit_entry(entry)
-    assert entry.progress == "autoencoder trained, prior trained"
+    assert [run.progress for run in entry.runs] == ["trained", "trained"]
+    assert entry.progress == "trained"
     assert points_run(tmp_path / "points").progress == "not begun"
 
 

@@ -136,6 +136,7 @@ def test_the_whole_zoo_goes_on_past_a_failure(fake_hub, token):
     assert all(len(repository.log) == 2 for repository in fake_hub.repositories.values())
 
 
+@pytest.mark.slow
 def test_pinning_and_moving_the_zoo(fake_hub, token, index, monkeypatch):
     names = lvmzoo.list_models(pretrained=True)
     for org in ("first", "second"):

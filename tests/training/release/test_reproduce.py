@@ -17,7 +17,7 @@ from training import loop
 from training.data import DataError
 from training.evaluate import evaluate
 from training.release import check, records, reproduce
-from training.run import read_record
+from training.run import is_begun, read_record
 
 POINTS = "vae2d_gaussian1"
 
@@ -57,7 +57,7 @@ def test_an_entry_is_up_to_date_without_a_run(shop, monkeypatch):
     # An evaluation of the bundled weights does not begin a run.
     info, data = model_info(POINTS), training.data.load_split("gaussian1", "test", shop.data)
     evaluate(info, None, data, "test", shop.runs / POINTS / "evaluation", full=False)
-    assert not shop.plan(info).begun
+    assert not is_begun(shop.plan(info).out)
     record = records.read_record(POINTS)
     assert up_to_date(shop)
     for change in ({"data": "0"}, {"recipe": {}}):
@@ -145,7 +145,7 @@ def test_a_vqvae_is_trained_in_its_components_and_shared(shop, noisy):
         make("vqvae_gated_svhn", shop)
     assert not shop.runs.exists()
     out, info = shop.runs / "vqvae_svhn", small_info("vqvae_svhn")
-    assert reproduce.stage(info, shop) == "autoencoder not begun, prior not begun"
+    assert shop.plan(info).progress == "autoencoder not begun, prior not begun"
     record = make("vqvae_svhn", shop)
     other = make("vqvae_gated_svhn", shop)
     assert len(record["first_losses"]) == len(other["first_losses"]) == 6
@@ -154,12 +154,12 @@ def test_a_vqvae_is_trained_in_its_components_and_shared(shop, noisy):
     beside = records.read_record("vqvae_gated_svhn")["comparison"]
     assert (beside["entry"], beside["epochs"]) == ("vqvae_svhn", 2)
     assert set(beside["terms"]) == {"bits_per_code", "nats_per_image"}
-    assert reproduce.stage(info, shop) == "measured"
+    assert shop.plan(info).progress == "measured"
     shutil.rmtree(out / "evaluation")
-    assert reproduce.stage(info, shop) == "trained"
+    assert shop.plan(info).progress == "trained"
     (out / "run.json").unlink()
     (out / "prior/run.json").unlink()
-    assert reproduce.stage(info, shop) == "autoencoder trained, prior begun, at step 6 of 6"
+    assert shop.plan(info).progress == "autoencoder trained, prior begun, at step 6 of 6"
     assert make("vqvae_svhn", shop)["first_losses"] == record["first_losses"]
 
 
