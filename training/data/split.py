@@ -36,7 +36,7 @@ class Split:
         Raises:
             DataError: A class of the examples is none of the model's.
         """
-        if classes == self.classes or not classes:
+        if classes == self.classes or not (classes and self.classes):
             return self
         unknown = [c for c in self.classes if c not in classes]
         if unknown:

@@ -75,7 +75,7 @@ def build_run(name: str, run: Path, folder: Path) -> None:
         name=name,
         dataset=model.config.dataset,
         classes=tuple(getattr(model.config, "classes", ())),
-        data_licence="that of the pictures" if facts["own_pictures"] else entry.data_licence,
+        data_licence="that of the pictures" if facts.get("own_pictures") else entry.data_licence,
         parameters=record["test"]["parameters"],
         files={
             part: WeightsFile(path.name, model.origin.sha256[part], path.stat().st_size, dtype)

@@ -1,4 +1,4 @@
-"""The README's sections on publishing and hosting, followed word for word."""
+"""The page on publishing and hosting, followed word for word."""
 
 import os
 import re
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.slow
 
 
 def blocks(title: str) -> list[str]:
-    """Return the commands of a section of the README, block by block."""
-    parts = re.split(rf"^#+ {title}$", (ROOT / "README.md").read_text(), flags=re.M)
+    """Return the commands of a section of the page, block by block."""
+    parts = re.split(rf"^#+ {title}$", (ROOT / "docs/publishing.md").read_text(), flags=re.M)
     if len(parts) != 2:
-        pytest.fail(f"the README has no section {title!r}")
+        pytest.fail(f"the page has no section {title!r}")
     section = re.split(r"^#+ ", parts[1], maxsplit=1, flags=re.M)[0]
     return re.findall(r"^```(?:bash|sh)?\n(.*?)^```", section, flags=re.M | re.S)
 
