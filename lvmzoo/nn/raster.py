@@ -47,20 +47,31 @@ class MaskedConv2d(VerticalConv2d):
         kernel_size: Width, odd.
     """
 
-    mask: Tensor
-
     def __init__(self, kind: str, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        # How many taps are seen, in raster order; `reset_parameters`, called below, asks for it.
+        self.visible = (kernel_size // 2) * (kernel_size + 1) + (kind == "B")
         super().__init__(in_channels, out_channels, kernel_size)
-        # Made on the CPU whatever the default device is: a model is loaded on the meta device.
-        mask = torch.ones(self.reach + 1, kernel_size, device="cpu")
-        mask[-1, self.reach + (kind == "B") :] = 0
-        self.register_buffer("mask", mask, persistent=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, zero where masked."""
+        super().reset_parameters()
         with torch.no_grad():
-            self.weight.mul_(self.mask.to(self.weight.device))
+            self.weight.copy_(self.masked_weight())
+
+    @property
+    def mask(self) -> Tensor:
+        """Booleans (k // 2 + 1, k): which taps are seen.
+
+        Made when it is asked for, beside the weight: memory of its own could be on another device,
+        left out when weights are loaded, or not filled.
+        """
+        rows, columns = self.kernel_size
+        taps = torch.arange(rows * columns, device=self.weight.device)
+        return (taps < self.visible).view(rows, columns)
 
     def masked_weight(self) -> Tensor:
         """Return the kernel, (out_channels, in_channels, k // 2 + 1, k), zero where masked."""
-        return self.weight * self.mask
+        return torch.where(self.mask, self.weight, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""

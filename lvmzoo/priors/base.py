@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lvmzoo.nn.placement import any_parameter, channels_last
 from lvmzoo.priors.sampling import GridSampler, Guided, draw_noise, fill_grid
 
 __all__ = ["CodePrior", "PriorOutput", "code_head"]
@@ -41,7 +42,7 @@ class CodePrior(nn.Module):
     @property
     def weight(self) -> Tensor:
         """A parameter, which tells device and dtype."""
-        return next(self.parameters())
+        return any_parameter(self)
 
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the logits (n, K, H, W) of every code given those before it.
@@ -138,4 +139,4 @@ def code_head(channels: int, hidden: int, num_codes: int) -> nn.Sequential:
 
 
 def _to_channels_last(module: nn.Module, _: object) -> None:
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(module)

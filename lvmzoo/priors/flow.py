@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -9,38 +10,82 @@ from torch import Tensor, nn
 
 from lvmzoo.nn.gaussian import gaussian_log_prob
 
-__all__ = ["MADE", "MaskedAutoregressiveFlow", "MaskedLinear"]
+__all__ = ["MADE", "MaskedAutoregressiveFlow", "MaskedLinear", "Units"]
 
 _BOUND = 5.0
 
 
+Index = TypeVar("Index", int, Tensor)
+
+
+class Units(NamedTuple):
+    """The units of a layer, by their degrees: unit k has first + floor((k mod width) rise / width).
+
+    A formula, so that a mask can be made on whatever device it is needed.
+    """
+
+    size: int
+    width: int
+    first: int
+    rise: int
+
+    def degree(self, k: Index) -> Index:
+        """Return the degree of unit k, or of several."""
+        return self.first + k % self.width * self.rise // self.width
+
+
 class MaskedLinear(nn.Linear):
-    """A linear layer in which output i sees input j only where the mask says so.
+    """A linear layer in which an output sees the inputs of its own degree or less.
 
     The mask follows from the architecture, hence it is no part of the state dict. Weights
     outside it start at zero and get no gradient, so they stay zero.
 
     Arguments:
-        mask: Booleans (outputs, inputs), on the CPU.
+        inputs: The units that are seen.
+        outputs: The units that see.
+        zero: Whether the layer starts at zero.
 
     Example:
-        >>> layer = MaskedLinear(torch.ones(3, 4).bool())
+        >>> layer = MaskedLinear(Units(4, 4, first=1, rise=4), Units(3, 3, first=0, rise=3))
+        >>> layer.mask.int().tolist()
+        [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
         >>> layer(torch.randn(2, 4)).shape
         torch.Size([2, 3])
     """
 
-    mask: Tensor
+    def __init__(self, inputs: Units, outputs: Units, *, zero: bool = False) -> None:
+        # Before the rest, since the constructor calls `reset_parameters`.
+        self.inputs, self.outputs, self.zero = inputs, outputs, zero
+        super().__init__(inputs.size, outputs.size)
 
-    def __init__(self, mask: Tensor) -> None:
-        outputs, inputs = mask.shape
-        super().__init__(inputs, outputs)
-        self.register_buffer("mask", mask, persistent=False)
-        with torch.no_grad():  # the weight is on the meta device while a checkpoint is loaded
-            self.weight.mul_(mask.to(self.weight.device))
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, zero where masked; or set all of them to zero."""
+        super().reset_parameters()
+        with torch.no_grad():
+            self.weight.copy_(self.masked_weight())
+        if self.zero:
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    @property
+    def mask(self) -> Tensor:
+        """Booleans (outputs, inputs), made when they are asked for, beside the weight.
+
+        Memory of their own could be on another device, left out when weights are loaded, or not
+        filled.
+        """
+        device = self.weight.device
+        low = self.inputs.degree(torch.arange(self.inputs.size, device=device))
+        high = self.outputs.degree(torch.arange(self.outputs.size, device=device))
+        return low <= high[:, None]
+
+    def masked_weight(self) -> Tensor:
+        """Return the weight (outputs, inputs), zero where masked."""
+        return torch.where(self.mask, self.weight, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        return F.linear(x, self.weight * self.mask, self.bias)
+        return F.linear(x, self.masked_weight(), self.bias)
 
 
 class MADE(nn.Sequential):
@@ -66,20 +111,16 @@ class MADE(nn.Sequential):
     def __init__(self, dim: int, hidden: tuple[int, ...]) -> None:
         # A layer's outputs may see inputs of their own degree or less. z[i] has degree i + 1,
         # both outputs for element i have degree i.
-        degrees = [
-            list(range(1, dim + 1)),
-            *([1 + k * (dim - 1) // width for k in range(width)] for width in hidden),
-            [*range(dim), *range(dim)],
+        units = [
+            Units(dim, dim, first=1, rise=dim),
+            *(Units(width, width, first=1, rise=dim - 1) for width in hidden),
+            Units(2 * dim, dim, first=0, rise=dim),
         ]
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(degrees):
-            # Explicitly on the CPU: a mask is real even when the model is made on "meta".
-            low, high = torch.tensor(inputs, device="cpu"), torch.tensor(outputs, device="cpu")
-            layers += [MaskedLinear(low <= high[:, None]), nn.SiLU()]
+        for inputs, outputs in pairwise(units):
+            layers += [MaskedLinear(inputs, outputs, zero=outputs is units[-1]), nn.SiLU()]
         super().__init__(*layers[:-1])
-        self.degrees = degrees
-        for parameter in layers[-2].parameters():
-            nn.init.zeros_(parameter)
+        self.degrees = [[layer.degree(k) for k in range(layer.size)] for layer in units]
 
 
 class MaskedAutoregressiveFlow(nn.Module):

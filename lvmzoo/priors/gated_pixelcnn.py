@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lvmzoo.nn.placement import channels_last
 from lvmzoo.nn.raster import VerticalConv2d, padded_row, shift_down, shift_right, taps
 from lvmzoo.priors.base import CodePrior, code_head
 
@@ -55,28 +56,37 @@ class GatedPixelCNN(CodePrior):
         self.left = nn.Conv2d(embedding, channels, 1)
         self.layers = nn.ModuleList(_GatedLayer(channels) for _ in range(layers))
         # What a label adds to both gates of every layer.
-        self.labels = nn.Embedding(num_labels + 1, layers * 2 * 2 * channels)
-        nn.init.normal_(self.labels.weight, std=0.02)
+        self.labels = _LabelBiases(num_labels + 1, layers * 2 * 2 * channels)
         self.head = code_head(channels, hidden, num_codes)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the logits (n, K, H, W); see `CodePrior.logits`."""
         x = self.embedding(codes).permute(0, 3, 1, 2)
         v, h = self.above(x), self.left(shift_right(x))
         biases = self.label_biases(labels)[..., None, None]
-        for layer, (at_v, at_h) in zip(self.layers, biases, strict=True):
-            v, h = layer(v, h, at_v, at_h)
+        for layer, bias in zip(self.layers, biases.unbind(), strict=True):
+            v, h = layer(v, h, *bias.unbind())
         logits: Tensor = self.head(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return logits
 
     def label_biases(self, labels: Tensor | None) -> Tensor:
         """Return what labels add to the gates, (layers, 2, n or 1, 2 C): vertical, horizontal."""
         bias: Tensor = self.labels.weight[-1:] if labels is None else self.labels(labels)
-        return bias.view(len(bias), len(self.layers), 2, -1).permute(1, 2, 0, 3)
+        biases: Tensor = bias.unflatten(1, (len(self.layers), 2, -1)).permute(1, 2, 0, 3)
+        return biases
 
     def _sampler(self, n: int, labels: Tensor | None) -> "_Sampler":
         return _Sampler(self, n, labels)
+
+
+class _LabelBiases(nn.Embedding):
+    """An embedding that starts small."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        super().reset_parameters()  # although drawn over: a seed's model stays the one it was
+        nn.init.normal_(self.weight, std=0.02)
 
 
 class _GatedLayer(nn.Module):

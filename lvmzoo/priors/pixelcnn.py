@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lvmzoo.nn.placement import channels_last
 from lvmzoo.nn.raster import MaskedConv2d, padded_row, taps
 from lvmzoo.priors.base import CodePrior, code_head
 
@@ -51,7 +52,7 @@ class PixelCNN(CodePrior):
         self.first = MaskedConv2d("A", embedding, 2 * channels, FIRST_KERNEL)
         self.layers = nn.ModuleList(_Block(channels) for _ in range(layers))
         self.head = code_head(2 * channels, hidden, num_codes)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the logits (n, K, H, W); labels are not used."""
