@@ -93,12 +93,14 @@ class Autoencoder(nn.Module):
         return AutoencoderOutput(loss, mse, codebook, commitment, self._perplexity(quantized.codes))
 
     def _perplexity(self, codes: Tensor) -> Tensor:
-        # Not by bincount, for which the CPU would have to wait for a GPU.
+        # Not by bincount, for which the CPU would have to wait for a GPU. Counts and entropy have
+        # at least float32, whatever the model has: bfloat16 cannot count beyond 256.
         codebook, codes = self.quantizer.codebook, codes.flatten()
-        ones = torch.ones_like(codes, dtype=codebook.dtype)
-        counts = codebook.new_zeros(len(codebook)).scatter_add_(0, codes, ones)
-        p = counts / len(codes)
-        return (-torch.xlogy(p, p).sum()).exp()
+        dtype = torch.promote_types(codebook.dtype, torch.float32)
+        ones = torch.ones_like(codes, dtype=dtype)
+        counts = torch.zeros_like(codebook[:, 0], dtype=dtype).scatter_add(0, codes, ones)
+        p = counts / codes.numel()
+        return (-torch.xlogy(p, p).sum()).exp().to(codebook.dtype)
 
 
 class _Residual(nn.Module):

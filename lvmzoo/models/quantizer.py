@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lvmzoo.nn.placement import without_autocast
+
 __all__ = ["Quantized", "VectorQuantizer"]
 
 
@@ -25,31 +27,41 @@ class _Replace(torch.autograd.Function):
     and what takes time is reading and writing them.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, codebook: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
-        """Return vectors (M, D), codebook loss and commitment loss for rows (M, D), codes (M,)."""
+    def forward(rows: Tensor, codebook: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+        """Return vectors (M, D), both losses and differences (M, D) of rows (M, D), codes (M,)."""
         vectors = F.embedding(codes, codebook)
         difference = rows - vectors
         loss = difference.flatten().dot(difference.flatten()) / difference.numel()
-        ctx.save_for_backward(difference, codes)
-        ctx.num_codes = len(codebook)
+        return vectors, loss, loss.clone(), difference
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what the gradients are made of."""
+        ctx.save_for_backward(*inputs, output[3])
+        ctx.mark_non_differentiable(output[3])
         ctx.set_materialize_grads(False)
-        return vectors, loss, loss.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of rows and codebook."""
-        vectors, codebook_loss, commitment_loss = grads
-        difference, codes = ctx.saved_tensors
-        scale = 2 / difference.numel()
+        vectors, codebook_loss, commitment_loss, _ = grads
+        rows, codebook, codes, to_code = ctx.saved_tensors
+        to_row = to_code
+        if torch.is_grad_enabled():
+            # These gradients may be differentiated in turn. Then each difference is that of what
+            # its loss moves; the other end, as in the losses, is held.
+            found = F.embedding(codes, codebook)
+            to_code, to_row = rows - found.detach(), rows.detach() - found
+        scale = 2 / rows.numel()
         to_rows, to_codebook = vectors, None
         if commitment_loss is not None and ctx.needs_input_grad[0]:
             pull = scale * commitment_loss
-            to_rows = difference * pull if vectors is None else vectors.addcmul(difference, pull)
+            to_rows = to_code * pull if vectors is None else vectors.addcmul(to_code, pull)
         if codebook_loss is not None and ctx.needs_input_grad[1]:
-            sums = torch.ops.aten.embedding_dense_backward(
-                difference, codes, ctx.num_codes, -1, False
-            )
+            sums = torch.ops.aten.embedding_dense_backward(to_row, codes, len(codebook), -1, False)
             to_codebook = sums * (-scale * codebook_loss)
         return to_rows, to_codebook, None
 
@@ -73,13 +85,19 @@ class VectorQuantizer(nn.Module):
 
     def __init__(self, num_codes: int, dim: int) -> None:
         super().__init__()
-        self.codebook = nn.Parameter(torch.empty(num_codes, dim).uniform_(-1, 1) / num_codes)
+        self.codebook = nn.Parameter(torch.empty(num_codes, dim))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the code vectors anew, uniformly in [-1 / K, 1 / K]."""
+        self.codebook.uniform_(-1, 1).div_(len(self.codebook))
 
     def nearest(self, features: Tensor) -> Tensor:
         """Return the codes (...) nearest to features (..., D), by one matrix product."""
         # |x - e|^2 = |x|^2 - 2 (x e - |e|^2 / 2): the nearest code has the largest bracket.
         offsets = -0.5 * self.codebook.square().sum(1)
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features):
             flat = features.to(self.codebook.dtype).reshape(-1, features.shape[-1])
             codes = torch.addmm(offsets, flat, self.codebook.t()).argmax(1)
         return codes.view(features.shape[:-1])
@@ -98,7 +116,7 @@ class VectorQuantizer(nn.Module):
         shape, rows = rows.shape, rows.reshape(-1, rows.shape[-1])
         with torch.no_grad():
             codes = self.nearest(rows)
-        vectors, codebook_loss, commitment_loss = _Replace.apply(rows, self.codebook, codes)
+        vectors, codebook_loss, commitment_loss, _ = _Replace.apply(rows, self.codebook, codes)
         vectors = vectors.view(shape).permute(0, 3, 1, 2)
         return Quantized(vectors, codes.view(shape[:-1]), codebook_loss, commitment_loss)
 
@@ -114,11 +132,11 @@ class VectorQuantizer(nn.Module):
             How many codes were moved, a scalar tensor.
         """
         k = len(self.codebook)
-        used = torch.zeros(k, device=features.device)
-        used.index_fill_(0, self.nearest(features), 1)
-        choice = torch.randperm(len(features), generator=generator)[:k]
+        used = torch.zeros(k, dtype=torch.bool, device=features.device)
+        used.index_fill_(0, self.nearest(features), True)
+        choice = torch.randperm(len(features), generator=generator, device="cpu")[:k]
         # With fewer features than codes some are chosen twice; one of the two then stays unused.
         choice = choice.repeat(k // len(choice) + 1)[:k].to(features.device)
         moved = features[choice].to(self.codebook.dtype)
-        self.codebook.copy_(torch.where(used[:, None] > 0, self.codebook, moved))
+        self.codebook.copy_(torch.where(used[:, None], self.codebook, moved))
         return k - used.sum()
