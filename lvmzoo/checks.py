@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 __all__ = [
+    "can_read",
     "check_codes",
     "check_count",
     "check_generator",
@@ -15,6 +17,8 @@ __all__ = [
     "check_mask",
     "check_positive",
     "check_range",
+    "check_reached",
+    "check_same_shape",
     "check_tensor",
     "check_unit_range",
     "class_index",
@@ -23,8 +27,31 @@ __all__ = [
 MAX_COUNT = 1_000_000
 
 
+def can_read(x: Tensor) -> bool:
+    """Say whether the values of x can be looked at.
+
+    They cannot where there are none (the meta device, fake tensors), where only a graph is made of
+    what is done to x (torch.compile, torch.export, tracing, the capture of a CUDA graph), nor
+    under a transform of torch.func. Checks of values are left out there; those of shapes and
+    dtypes hold everywhere.
+    """
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return False
+    if x.is_meta or isinstance(x, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return False
+    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+        return False  # within make_fx
+    return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def check_tensor(
-    x: Any, shape: tuple[int | None, ...], what: str, device: torch.device, *, values: bool = True
+    x: Any,
+    shape: tuple[int | None, ...],
+    what: str,
+    device: torch.device,
+    *,
+    dtype: torch.dtype | None = None,
+    values: bool = True,
 ) -> Tensor:
     """Return a float tensor that has been checked.
 
@@ -33,11 +60,12 @@ def check_tensor(
         shape: Expected shape; None is any size but zero.
         what: Its name in the message, e.g. "images".
         device: Where the model is.
+        dtype: What it is turned into; None leaves its own.
         values: Whether to look for NaN and infinities (this waits for the device).
 
     Raises:
         TypeError: Not a tensor, or not floating point.
-        ValueError: Wrong rank, size or device, empty, or not finite.
+        ValueError: Wrong rank, size or device, empty, or not finite, in its dtype or the other.
     """
     expected = "(" + ", ".join("N" if s is None else str(s) for s in shape) + ")"
     if not isinstance(x, Tensor):
@@ -45,16 +73,22 @@ def check_tensor(
     if not x.is_floating_point():
         hint = "; divide uint8 images by 255" if x.dtype == torch.uint8 else "; call .float()"
         raise TypeError(f"{what} must be floating point, not {x.dtype}{hint}")
-    fits = (want in (None, got) for got, want in zip(x.shape, shape, strict=False))
-    if x.ndim != len(shape) or not all(fits):
-        hint = _shape_hint(x, shape)
-        raise ValueError(f"{what} must have shape {expected}, not {tuple(x.shape)}{hint}")
-    if not len(x):
+    got = _shape(x)
+    if len(got) != len(shape) or any(b not in (None, a) for a, b in zip(got, shape, strict=True)):
+        hint = _shape_hint(got, shape)
+        raise ValueError(f"{what} must have shape {expected}, not {got}{hint}")
+    if got[0] == 0:
         raise ValueError(f"{what} is empty; expected shape {expected} with N at least 1")
     _check_device(x, what, device)
+    values = values and can_read(x)
     if values and not torch.isfinite(x).all():
         raise ValueError(f"{what} holds NaN or infinite values")
-    return x
+    turned = x if dtype is None else x.to(dtype)
+    if values and turned is not x and not torch.isfinite(turned).all():
+        raise ValueError(
+            f"{what} holds {x.abs().max():.4g}, more than {dtype}, the model's dtype, can hold"
+        )
+    return turned
 
 
 def check_unit_range(x: Tensor, what: str) -> None:
@@ -63,10 +97,42 @@ def check_unit_range(x: Tensor, what: str) -> None:
     Raises:
         ValueError: They do not.
     """
+    if not can_read(x):
+        return
     low, high = x.min().item(), x.max().item()
     if low < 0 or high > 1:
         hint = "divide by 255" if low >= 0 and 2 < high <= 255 else "scale or clamp them"
         raise ValueError(f"{what} must lie in [0, 1], not [{low:.4g}, {high:.4g}]; {hint}")
+
+
+def check_reached(x: Tensor, what: str, *, infinite: bool = False) -> Tensor:
+    """Return what a network has made of its input, unless it lay too far out for that.
+
+    Arguments:
+        x: The result.
+        what: The input's name in the message.
+        infinite: Whether the result may be infinite, as a log-density may; it never may be NaN.
+
+    Raises:
+        ValueError: The result is NaN, or infinite.
+    """
+    if can_read(x) and (x.isnan().any() if infinite else not torch.isfinite(x).all()):
+        raise ValueError(
+            f"{what} cannot be computed with in {x.dtype}: too far out for the model's networks, "
+            "unless weights of the model are NaN or infinite"
+        )
+    return x
+
+
+def check_same_shape(x_a: Tensor, x_b: Tensor) -> None:
+    """Check that the two ends of interpolations match.
+
+    Raises:
+        ValueError: They do not.
+    """
+    a, b = _shape(x_a), _shape(x_b)
+    if a != b:
+        raise ValueError(f"x_a has shape {a}, x_b {b}")
 
 
 def check_count(n: Any, what: str = "n", least: int = 1, most: int = MAX_COUNT) -> int:
@@ -131,8 +197,9 @@ def check_codes(codes: Any, grid: tuple[int, int], num_codes: int, device: torch
         raise TypeError(f"codes must be a torch.Tensor of shape {expected}, not {_kind(codes)}")
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise TypeError(f"codes must be integers, not {codes.dtype}; encode() makes them of images")
-    if codes.ndim != 3 or codes.shape[1:] != grid or not len(codes):
-        raise ValueError(f"codes must have shape {expected}, not {tuple(codes.shape)}")
+    got = _shape(codes)
+    if got[1:] != grid or got[0] == 0:
+        raise ValueError(f"codes must have shape {expected}, not {got}")
     _check_device(codes, "codes", device)
     return _check_indices(codes.long(), "codes", num_codes)
 
@@ -153,18 +220,24 @@ def check_labels(labels: Any, n: int, classes: Sequence[str], device: torch.devi
     if isinstance(labels, Tensor):
         if labels.dtype != torch.long:
             raise TypeError(f"labels must be int64, not {labels.dtype}; call .long()")
+        got = _shape(labels)
     elif isinstance(labels, (list, tuple)) and all(type(label) in (int, str) for label in labels):
-        labels = torch.tensor([_index(label, classes) for label in labels], dtype=torch.long)
+        got = (len(labels),)
     elif type(labels) in (int, str):
-        labels = torch.full((n,), _index(labels, classes))
+        got = (n,)
     else:
         raise TypeError(
             f"labels must be a class (an int or a name), {n} of them or a LongTensor, "
             f"not {_kind(labels)}"
         )
-    if labels.shape != (n,):
-        raise ValueError(f"labels must have shape ({n},), not {tuple(labels.shape)}")
-    return _check_indices(labels, "labels", len(classes)).to(device)
+    if got != (n,):
+        raise ValueError(f"labels must have shape ({n},), not {got}")
+    if isinstance(labels, Tensor):
+        return _check_indices(labels, "labels", len(classes)).to(device)
+    # Numbers are at hand even where tensors cannot be read.
+    given = labels if isinstance(labels, (list, tuple)) else [labels]
+    numbers = [_index(label, classes) for label in given]
+    return torch.tensor(numbers, dtype=torch.long, device=device).expand(n)
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
@@ -220,18 +293,35 @@ def _check_device(x: Tensor, what: str, device: torch.device) -> None:
 
 
 def _check_indices(x: Tensor, what: str, count: int) -> Tensor:
-    low, high = int(x.min()), int(x.max())
-    if low < 0 or high >= count:
-        raise ValueError(f"{what} must be from 0 to {count - 1}, not {low if low < 0 else high}")
+    if can_read(x):
+        _check_limits(int(x.min()), int(x.max()), what, count)
     return x
 
 
-def _shape_hint(x: Tensor, shape: tuple[int | None, ...]) -> str:
-    if x.ndim == len(shape) - 1:
+def _check_limits(low: int, high: int, what: str, count: int) -> None:
+    if low < 0 or high >= count:
+        raise ValueError(f"{what} must be from 0 to {count - 1}, not {low if low < 0 else high}")
+
+
+def _shape(x: Tensor) -> tuple[int, ...]:
+    """Return the shape; in torch.jit.trace as well in numbers, which it would else warn of."""
+    if torch.compiler.is_compiling() or not torch._C._is_tracing():
+        return tuple(x.shape)
+    c: Any = torch._C
+    state = c._get_tracing_state()
+    c._set_tracing_state(None)  # of this thread
+    try:
+        return tuple(x.shape)
+    finally:
+        c._set_tracing_state(state)
+
+
+def _shape_hint(got: tuple[int, ...], shape: tuple[int | None, ...]) -> str:
+    if len(got) == len(shape) - 1:
         return "; add a batch dimension with x[None]"
     if len(shape) != 4:
         return ""
-    if x.ndim == 4 and x.shape[3] == shape[1] != x.shape[1]:
+    if len(got) == 4 and got[3] == shape[1] != got[1]:
         return "; put the channels first with x.permute(0, 3, 1, 2)"
     return "; lvmzoo.load_images reads any picture in this shape"
 

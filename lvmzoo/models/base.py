@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lvmzoo import checkpoint
 from lvmzoo.checks import check_generator, check_tensor, check_unit_range
 from lvmzoo.files import atomic_folder, write_json
+from lvmzoo.nn.placement import any_parameter
 
 __all__ = ["ImageConfig", "Origin", "ZooModel"]
 
@@ -101,8 +102,12 @@ class ZooModel(
     sample: Callable[..., Tensor]
     score: Callable[..., dict[str, Tensor]]
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any = None) -> None:
         super().__init__()
+        config = self.Config() if config is None else config
+        if not isinstance(config, self.Config):
+            wanted, got = self.Config.__name__, type(config).__name__
+            raise TypeError(f"config of a {type(self).__name__} must be a {wanted}, not {got}")
         self.config = config
 
     @property
@@ -114,12 +119,12 @@ class ZooModel(
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return next(self.parameters()).device
+        return any_parameter(self).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the parameters."""
-        return next(self.parameters()).dtype
+        return any_parameter(self).dtype
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -232,6 +237,8 @@ class ZooModel(
     def _randn(self, *shape: int, generator: torch.Generator | None) -> Tensor:
         """Draw N(0, I) on the generator's device, then move it to the model's."""
         check_generator(generator)
-        where = generator.device if generator is not None else self.device
-        noise = torch.randn(shape, generator=generator, device=where, dtype=self.dtype)
-        return noise.to(self.device)
+        device, dtype = self.device, self.dtype
+        if generator is None:  # named, it would keep torch.compile from symbolic sizes
+            return torch.randn(shape, device=device, dtype=dtype)
+        noise = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+        return noise.to(device)

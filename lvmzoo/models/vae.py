@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lvmzoo.models.base import ImageConfig, require_range
 from lvmzoo.models.variational import VariationalModel
+from lvmzoo.nn.gaussian import mean_and_log_std
 
 __all__ = ["VAE", "VAEConfig"]
 
@@ -42,7 +43,7 @@ class VAE(VariationalModel):
         Auto-Encoding Variational Bayes (Kingma and Welling 2013), https://arxiv.org/abs/1312.6114
 
     Arguments:
-        config: Sizes and classes; see `VAEConfig`.
+        config: Sizes and classes; see `VAEConfig`, whose defaults are taken without one.
 
     Example:
         >>> model = VAE(VAEConfig(in_channels=1))
@@ -54,10 +55,10 @@ class VAE(VariationalModel):
     Config = VAEConfig
     config: VAEConfig
 
-    def __init__(self, config: VAEConfig) -> None:
+    def __init__(self, config: VAEConfig | None = None) -> None:
         super().__init__(config)
-        self.encoder = _encoder(config)
-        self.decoder = _decoder(config)
+        self.encoder = _encoder(self.config)
+        self.decoder = _decoder(self.config)
 
     def _check_data(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
         return self._check_images(x, what, values=values)
@@ -69,12 +70,10 @@ class VAE(VariationalModel):
         return ((x + 1) / 2).clamp(0, 1)
 
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # Under autocast the convolutions run in bf16; densities need all the digits of float32.
-        mean, log_std = self.encoder(x).to(self.dtype).chunk(2, 1)
-        return mean, log_std
+        return mean_and_log_std(self.encoder(x), self.dtype)
 
     def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean = self.decoder(z).to(self.dtype)
+        mean = self.decoder(z).to(self.dtype)  # of autocast's bf16
         return mean, torch.zeros((), dtype=mean.dtype, device=mean.device)
 
 

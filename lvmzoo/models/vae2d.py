@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lvmzoo.checks import check_tensor
 from lvmzoo.models.base import require_range
 from lvmzoo.models.variational import VariationalModel
+from lvmzoo.nn.gaussian import mean_and_log_std
 
 __all__ = ["VAE2D", "VAE2DConfig"]
 
@@ -40,7 +41,7 @@ class VAE2D(VariationalModel):
         Auto-Encoding Variational Bayes (Kingma and Welling 2013), https://arxiv.org/abs/1312.6114
 
     Arguments:
-        config: Sizes; see `VAE2DConfig`.
+        config: Sizes; see `VAE2DConfig`, whose defaults are taken without one.
 
     Example:
         >>> model = VAE2D(VAE2DConfig())
@@ -51,13 +52,13 @@ class VAE2D(VariationalModel):
     Config = VAE2DConfig
     config: VAE2DConfig
 
-    def __init__(self, config: VAE2DConfig) -> None:
+    def __init__(self, config: VAE2DConfig | None = None) -> None:
         super().__init__(config)
-        self.encoder = _mlp(2, config.hidden, 2 * config.latent_dim)
-        self.decoder = _mlp(config.latent_dim, config.hidden, 2 * 2)
+        self.encoder = _mlp(2, self.config.hidden, 2 * self.config.latent_dim)
+        self.decoder = _mlp(self.config.latent_dim, self.config.hidden, 2 * 2)
 
     def _check_data(self, x: Any, what: str = "points", *, values: bool = True) -> Tensor:
-        return check_tensor(x, (None, 2), what, self.device, values=values).to(self.dtype)
+        return check_tensor(x, (None, 2), what, self.device, dtype=self.dtype, values=values)
 
     def _scale(self, x: Tensor) -> Tensor:
         return x
@@ -66,12 +67,10 @@ class VAE2D(VariationalModel):
         return x
 
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.encoder(x).to(self.dtype).chunk(2, 1)  # autocast may give bf16
-        return mean, log_std
+        return mean_and_log_std(self.encoder(x), self.dtype)
 
     def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.decoder(z).to(self.dtype).chunk(2, 1)
-        return mean, log_std
+        return mean_and_log_std(self.decoder(z), self.dtype)
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

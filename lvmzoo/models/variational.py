@@ -6,18 +6,29 @@ https://arxiv.org/abs/1312.6114
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
+from torch.utils.checkpoint import checkpoint as computed_again
 
-from lvmzoo.checks import check_count, check_generator, check_positive, check_tensor
+from lvmzoo.checks import (
+    can_read,
+    check_count,
+    check_generator,
+    check_positive,
+    check_reached,
+    check_same_shape,
+    check_tensor,
+)
 from lvmzoo.models.base import ZooModel
-from lvmzoo.nn.gaussian import gaussian_log_prob
+from lvmzoo.nn.gaussian import gaussian_log_prob, noise_log_prob
 
 __all__ = ["ELBO", "VariationalModel", "VariationalOutput"]
+
+T = TypeVar("T")
 
 _TOGETHER = 64  # rows that a network takes at a time with all its speed on a CPU
 
@@ -39,7 +50,14 @@ class ELBO(NamedTuple):
 
 
 class VariationalModel(ZooModel):
-    """p(z) p(x|z) with an approximate posterior q(z|x), a diagonal Gaussian."""
+    """p(z) p(x|z) with an approximate posterior q(z|x), a diagonal Gaussian.
+
+    All methods but `sample` and `score` can be differentiated, by their input and by the weights;
+    under torch.no_grad() or torch.inference_mode() they keep no graph, so that `.numpy()` works.
+
+    Points and latents far from all that a model was trained on get a number, a log-density of
+    -inf, or a ValueError if the networks overflow, never NaN.
+    """
 
     def _check_data(self, x: Any, what: str = "x", *, values: bool = True) -> Tensor:
         """Refuse bad input; return it in the model's dtype."""
@@ -68,8 +86,8 @@ class VariationalModel(ZooModel):
         """Turn N(0, I) into a draw from the prior."""
         return noise
 
-    def _kl(self, z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-        """KL(q(z|x) || p(z)), (N,): in closed form, so z is not used."""
+    def _kl(self, z: Tensor, noise: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+        """KL(q(z|x) || p(z)), (N,): in closed form, so z = mean + std noise is not used."""
         return 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum(1)
 
     def forward(
@@ -95,7 +113,7 @@ class VariationalModel(ZooModel):
             noise = self._randn(*mean.shape, generator=generator)
         z = mean + log_std.exp() * noise
         reconstruction = gaussian_log_prob(x, *self._observe(z)).mean()
-        kl = self._kl(z, mean, log_std).mean()
+        kl = self._kl(z, noise, mean, log_std).mean()
         return VariationalOutput(kl - reconstruction, reconstruction, kl)
 
     def posterior(self, x: Tensor) -> Distribution:
@@ -104,8 +122,9 @@ class VariationalModel(ZooModel):
         Arguments:
             x: Images (N, C, H, W) in [0, 1], or points (N, 2).
         """
-        mean, log_std = self._infer(self._scale(self._check_data(x)))
-        return Independent(Normal(mean, log_std.exp()), 1)
+        _, mean, log_std = self._posterior(self._check_data(x))
+        validate = None if can_read(mean) else False  # torch.distributions looks at values, too
+        return Independent(Normal(mean, log_std.exp(), validate_args=validate), 1)
 
     def encode(
         self, x: Tensor, *, sample: bool = False, generator: torch.Generator | None = None
@@ -118,7 +137,7 @@ class VariationalModel(ZooModel):
             generator: Source of the draw.
         """
         check_generator(generator)
-        mean, log_std = self._infer(self._scale(self._check_data(x)))
+        _, mean, log_std = self._posterior(self._check_data(x))
         if not sample:
             return mean
         return mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
@@ -129,11 +148,11 @@ class VariationalModel(ZooModel):
         Arguments:
             z: Latents (N, latent_dim).
         """
-        return self._unscale(self._observe(self._check_latents(z))[0])
+        return self._decode(self._check_latents(z), "latents")
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return the decoded posterior means of x, in the shape of x."""
-        return self.decode(self.encode(x))
+        return self._decode(self.encode(x), "x")
 
     def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int = 10) -> Tensor:
         """Decode the straight lines between the posterior means of x_a and of x_b.
@@ -148,13 +167,12 @@ class VariationalModel(ZooModel):
         """
         check_count(steps, "steps", least=2, most=10_000)
         x_a, x_b = self._check_data(x_a, "x_a"), self._check_data(x_b, "x_b")
-        if x_a.shape != x_b.shape:
-            raise ValueError(f"x_a has shape {tuple(x_a.shape)}, x_b {tuple(x_b.shape)}")
-        z_a, z_b = self.encode(x_a), self.encode(x_b)
+        check_same_shape(x_a, x_b)
+        z_a, z_b = self._posterior(x_a, "x_a")[1], self._posterior(x_b, "x_b")[1]
         weights = torch.linspace(0, 1, steps, dtype=z_a.dtype, device=z_a.device)[:, None]
         z = torch.lerp(z_a[:, None], z_b[:, None], weights)
-        x = self.decode(z.flatten(0, 1))
-        return x.reshape(len(x_a), steps, *x.shape[1:])
+        x: Tensor = self._decode(z.flatten(0, 1), "x_a and x_b").unflatten(0, (-1, steps))
+        return x
 
     @torch.no_grad()
     def sample(
@@ -189,7 +207,7 @@ class VariationalModel(ZooModel):
         mean, log_std = self._observe(self._prior_transform(temperature * noise))
         if decoder_noise:
             mean = mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
-        if not torch.isfinite(mean).all():
+        if can_read(mean) and not torch.isfinite(mean).all():
             raise ValueError(f"at temperature {temperature} samples are not finite; lower it")
         return self._unscale(mean)
 
@@ -198,20 +216,27 @@ class VariationalModel(ZooModel):
     ) -> ELBO:
         """Estimate the evidence lower bound of each x, in nats, all constants kept.
 
+        Memory does not grow with `num_samples`: a backward pass computes the draws again.
+
         Arguments:
             x: Images (N, C, H, W) in [0, 1], or points (N, 2).
             num_samples: Posterior draws per example.
             generator: Source of the draws.
         """
-        terms = [
-            (gaussian_log_prob(data, *self._observe(z)), self._kl(z, mean, log_std))
-            for data, mean, log_std, z in self._draws(x, num_samples, generator)
-        ]
+
+        def terms(
+            x: Tensor, z: Tensor, noise: Tensor, mean: Tensor, log_std: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            density = gaussian_log_prob(x, *self._observe(z))
+            return density, self._kl(z, noise, mean, log_std)
+
+        draws = list(self._of_draws(terms, x, num_samples, generator))
         reconstruction, kl = (
             torch.cat(term).unflatten(0, (num_samples, -1)).mean(0)
-            for term in zip(*terms, strict=True)
+            for term in zip(*draws, strict=True)
         )
-        return ELBO(reconstruction - kl, reconstruction, kl)
+        elbo = check_reached(reconstruction - kl, "x", infinite=True)
+        return ELBO(elbo, reconstruction, kl)
 
     def log_likelihood(
         self, x: Tensor, *, num_samples: int = 64, generator: torch.Generator | None = None
@@ -219,20 +244,25 @@ class VariationalModel(ZooModel):
         """Bound log p(x) from below by importance sampling from q(z|x), (N,) in nats.
 
         The bound tightens as `num_samples` grows (Burda et al. 2015, equation 8,
-        https://arxiv.org/abs/1509.00519).
+        https://arxiv.org/abs/1509.00519). Memory does not: a backward pass computes the draws
+        again.
 
         Arguments:
             x: Images (N, C, H, W) in [0, 1], or points (N, 2).
             num_samples: Posterior draws per example.
             generator: Source of the draws.
         """
-        log_weights = []
-        for data, mean, log_std, z in self._draws(x, num_samples, generator):
-            log_joint = gaussian_log_prob(data, *self._observe(z)) + self._prior_log_prob(z)
-            log_weights.append(log_joint - gaussian_log_prob(z, mean, log_std))
-        by_draw: Tensor = torch.cat(log_weights).unflatten(0, (num_samples, -1))
-        return torch.logsumexp(by_draw, 0) - math.log(num_samples)
 
+        def weight(x: Tensor, z: Tensor, noise: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+            log_joint = gaussian_log_prob(x, *self._observe(z)) + self._prior_log_prob(z)
+            return log_joint - noise_log_prob(noise, log_std)
+
+        log_weights = torch.cat(list(self._of_draws(weight, x, num_samples, generator)))
+        by_draw: Tensor = log_weights.unflatten(0, (num_samples, -1))
+        bound = by_draw.logsumexp(0) - math.log(num_samples)
+        return check_reached(bound, "x", infinite=True)
+
+    @torch.no_grad()
     def score(
         self,
         x: Tensor,
@@ -242,6 +272,8 @@ class VariationalModel(ZooModel):
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Say how likely each x is: the terms of `elbo` and `log_likelihood`, (N,) each in nats.
+
+        Without gradients, unlike these two.
 
         Arguments:
             x: Images (N, C, H, W) in [0, 1], or points (N, 2).
@@ -258,27 +290,51 @@ class VariationalModel(ZooModel):
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z), (N,) in nats, for latents z of shape (N, latent_dim)."""
-        return self._prior_log_prob(self._check_latents(z))
+        log_prob = self._prior_log_prob(self._check_latents(z))
+        return check_reached(log_prob, "latents", infinite=True)
 
-    def _draws(
-        self, x: Any, num_samples: int, generator: torch.Generator | None
-    ) -> Iterator[tuple[Tensor, ...]]:
-        """Check the arguments; yield scaled x, mean, log_std and z, a draw from q(z|x).
+    def _posterior(self, x: Tensor, what: str = "x") -> tuple[Tensor, Tensor, Tensor]:
+        """Return scaled x, mean and log standard deviation of q(z|x), for x that was checked."""
+        x = self._scale(x)
+        mean, log_std = check_reached(torch.stack(self._infer(x)), what).unbind()
+        return x, mean, log_std
+
+    def _decode(self, z: Tensor, what: str) -> Tensor:
+        return check_reached(self._unscale(self._observe(z)[0]), what)
+
+    def _of_draws(
+        self,
+        function: Callable[..., T],
+        x: Any,
+        num_samples: int,
+        generator: torch.Generator | None,
+    ) -> Iterator[T]:
+        """Check the arguments; then yield function(x, z, noise, mean, log_std) of draws z.
 
         Of few x several draws come together, one after the other along the first dimension, so
-        that a picture scored by itself takes no longer than among others.
+        that a picture scored by itself takes no longer than among others. Only their noise
+        outlives their turn, even where gradients are wanted, unless all come at once or a graph
+        is captured, whose memory is the compiler's business.
         """
         check_count(num_samples, "num_samples")
         check_generator(generator)
-        x = self._scale(self._check_data(x))
-        given = (x, *self._infer(x))
-        together = max(1, _TOGETHER // len(x))
+        given = self._posterior(self._check_data(x))
+        eager = can_read(given[0])
+        together = min(num_samples, max(1, _TOGETHER // len(given[0]))) if eager else 1
+
+        def of(noise: Tensor, k: int) -> T:
+            x, mean, log_std = (t.expand(k, *t.shape).flatten(0, 1) for t in given)
+            return function(x, mean + log_std.exp() * noise, noise, mean, log_std)
+
+        again = eager and num_samples > together and torch.is_grad_enabled()
         for start in range(0, num_samples, together):
             k = min(together, num_samples - start)
-            x, mean, log_std = (t.expand(k, *t.shape).flatten(0, 1) for t in given)
-            noise = [self._randn(*given[1].shape, generator=generator) for _ in range(k)]
-            yield x, mean, log_std, mean + log_std.exp() * torch.cat(noise)
+            noise = torch.cat([self._randn(*given[1].shape, generator=generator) for _ in range(k)])
+            if again:
+                yield computed_again(of, noise, k, use_reentrant=False, preserve_rng_state=False)
+            else:
+                yield of(noise, k)
 
     def _check_latents(self, z: Any) -> Tensor:
         shape = (None, self.config.latent_dim)
-        return check_tensor(z, shape, "latents", self.device).to(self.dtype)
+        return check_tensor(z, shape, "latents", self.device, dtype=self.dtype)

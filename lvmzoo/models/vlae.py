@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from lvmzoo.models.base import require_range
 from lvmzoo.models.vae import VAE, VAEConfig
-from lvmzoo.nn.gaussian import gaussian_log_prob
+from lvmzoo.nn.gaussian import noise_log_prob
+from lvmzoo.nn.placement import without_autocast
 from lvmzoo.priors.flow import MaskedAutoregressiveFlow
 
 __all__ = ["VLAE", "VLAEConfig"]
@@ -41,7 +41,7 @@ class VLAE(VAE):
         Variational Lossy Autoencoder (Chen et al. 2016), https://arxiv.org/abs/1611.02731
 
     Arguments:
-        config: Sizes and classes; see `VLAEConfig`.
+        config: Sizes and classes; see `VLAEConfig`, whose defaults are taken without one.
 
     Example:
         >>> model = VLAE(VLAEConfig(in_channels=1))
@@ -53,19 +53,19 @@ class VLAE(VAE):
     Config = VLAEConfig
     config: VLAEConfig
 
-    def __init__(self, config: VLAEConfig) -> None:
+    def __init__(self, config: VLAEConfig | None = None) -> None:
         super().__init__(config)
-        self.prior = MaskedAutoregressiveFlow(config.latent_dim, config.hidden)
+        self.prior = MaskedAutoregressiveFlow(self.config.latent_dim, self.config.hidden)
 
     # The prior is cheap and densities need all the digits of float32: no autocast here.
 
     def _prior_log_prob(self, z: Tensor) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z):
             return self.prior.log_prob(z)
 
     def _prior_transform(self, noise: Tensor) -> Tensor:
-        with torch.autocast(noise.device.type, enabled=False):
+        with without_autocast(noise):
             return self.prior.inverse(noise)
 
-    def _kl(self, z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-        return gaussian_log_prob(z, mean, log_std) - self._prior_log_prob(z)
+    def _kl(self, z: Tensor, noise: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+        return noise_log_prob(noise, log_std) - self._prior_log_prob(z)

@@ -17,6 +17,7 @@ from lvmzoo.checks import (
     check_mask,
     check_positive,
     check_range,
+    check_same_shape,
 )
 from lvmzoo.models.autoencoder import Autoencoder, AutoencoderConfig, AutoencoderOutput
 from lvmzoo.models.base import ZooModel, require_range
@@ -61,12 +62,17 @@ class VQVAEConfig(AutoencoderConfig):
 class VQVAE(ZooModel):
     """VQ-VAE for images, with a prior over its codes so that it samples.
 
+    `decode`, `reconstruct` and `code_log_prob` can be differentiated by the weights; codes have no
+    gradient, and `sample`, `complete` and `score` keep no graph. Under torch.no_grad() or
+    torch.inference_mode() nothing does, so that `.numpy()` works.
+
     References:
         Neural Discrete Representation Learning (van den Oord et al. 2017),
         https://arxiv.org/abs/1711.00937
 
     Arguments:
-        config: Sizes, classes and kind of prior; see `VQVAEConfig`.
+        config: Sizes, classes and kind of prior; see `VQVAEConfig`, whose defaults are taken
+            without one.
 
     Example:
         >>> model = VQVAE(VQVAEConfig(channels=16, prior_channels=16, prior_layers=2))
@@ -79,10 +85,10 @@ class VQVAE(ZooModel):
     COMPONENTS = ("autoencoder", "prior")
     config: VQVAEConfig
 
-    def __init__(self, config: VQVAEConfig) -> None:
+    def __init__(self, config: VQVAEConfig | None = None) -> None:
         super().__init__(config)
-        self.autoencoder = Autoencoder(config)
-        self.prior = _prior(config)
+        self.autoencoder = Autoencoder(self.config)
+        self.prior = _prior(self.config)
 
     def component_metadata(
         self, component: str, parts: Mapping[str, checkpoint.Component] | None = None
@@ -174,13 +180,13 @@ class VQVAE(ZooModel):
         """
         check_count(steps, "steps", least=2, most=10_000)
         x_a, x_b = self._check_images(x_a, "x_a"), self._check_images(x_b, "x_b")
-        if x_a.shape != x_b.shape:
-            raise ValueError(f"x_a has shape {tuple(x_a.shape)}, x_b {tuple(x_b.shape)}")
+        check_same_shape(x_a, x_b)
         a, b = self.autoencoder.features(x_a), self.autoencoder.features(x_b)
         weights = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)
         features = torch.lerp(a[:, None], b[:, None], weights[:, None, None, None]).flatten(0, 1)
         images = self.autoencoder.decode(self.autoencoder.nearest(features))
-        return images.view(len(a), steps, *images.shape[1:])
+        lines: Tensor = images.unflatten(0, (-1, steps))
+        return lines
 
     @torch.no_grad()
     def sample(
@@ -243,12 +249,13 @@ class VQVAE(ZooModel):
                 unconditional.
         """
         codes = self._check_codes(codes)
-        return self.prior.log_prob(codes, self._check_labels(labels, len(codes)))
+        return self.prior.log_prob(codes, self._check_labels(labels, codes.shape[0]))
 
+    @torch.no_grad()
     def score(
         self, x: Tensor, *, labels: Any = None, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """Say how likely each picture's codes are: `code_log_prob`, (N,) in nats.
+        """Say how likely each picture's codes are: `code_log_prob`, (N,) in nats, no gradients.
 
         Arguments:
             x: Images (N, C, H, W) in [0, 1].

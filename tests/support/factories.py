@@ -2,10 +2,11 @@
 
 import torch
 
-from lvmzoo import VAE, VAE2D, VLAE
+from lvmzoo import VAE, VAE2D, VLAE, VQVAE
 from lvmzoo.models.base import ZooModel
 
 DIGITS = tuple("0123456789")
+KINDS = ("VAE2D", "VAE", "VLAE", "VQVAE", "gated VQVAE")
 ENTRIES = ("vae2d_gaussian1", "vae_mnist")
 
 
@@ -13,11 +14,16 @@ def make_tiny(kind: str) -> ZooModel:
     """Return a fresh small model whose every parameter matters (no zeros, no symmetry)."""
     images = {"in_channels": 1, "latent_dim": 4, "channels": (4, 4, 8)}
     images |= {"dataset": "mnist", "classes": DIGITS}
+    codes = {"in_channels": 1, "image_size": 16, "channels": 8, "residual_channels": 4}
+    codes |= {"num_codes": 7, "prior_embedding": 4, "prior_channels": 8, "prior_hidden": 8}
+    codes |= {"prior_layers": 2, "classes": DIGITS}
     torch.manual_seed(0)
     model = {
         "VAE2D": lambda: VAE2D(VAE2D.Config(hidden=16, dataset="gaussian1")),
         "VAE": lambda: VAE(VAE.Config(**images)),
         "VLAE": lambda: VLAE(VLAE.Config(**images, hidden=(12, 12))),
+        "VQVAE": lambda: VQVAE(VQVAE.Config(**codes)),
+        "gated VQVAE": lambda: VQVAE(VQVAE.Config(**codes, prior="gated_pixelcnn")),
     }[kind]()
     with torch.no_grad():
         for parameter in model.parameters():
