@@ -189,7 +189,7 @@ def fill(model: M, components: Mapping[str, Component]) -> M:
     """Put the tensors of all components into a model made on the meta device.
 
     Returns:
-        The same model, float32, in eval mode.
+        The same model, float32, in eval mode, on torch's default device.
 
     Raises:
         CheckpointError: A name, shape, dtype or value does not fit. All components are compared
@@ -200,7 +200,8 @@ def fill(model: M, components: Mapping[str, Component]) -> M:
     states = {name: _in_float32(component) for name, component in components.items()}
     for name, state in states.items():
         submodule(model, name).load_state_dict(state, assign=True)
-    return model.eval()
+    device = torch.get_default_device()
+    return model.eval() if device.type == "cpu" else model.eval().to(device)
 
 
 def _in_float32(component: Component) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lvmzoo.nn.placement import any_parameter, channels_last
+from lvmzoo.nn.placement import any_parameter, channels_last, without_autocast
 from lvmzoo.priors.sampling import GridSampler, Guided, draw_noise, fill_grid
 
 __all__ = ["CodePrior", "PriorOutput", "code_head"]
@@ -67,7 +67,7 @@ class CodePrior(nn.Module):
 
         It is computed in the prior's own dtype, as sampling is: no autocast here.
         """
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with without_autocast(self.weight):
             logits = self.logits(codes, labels)
         return -F.cross_entropy(logits, codes, reduction="none").sum((1, 2))
 
@@ -111,7 +111,7 @@ class CodePrior(nn.Module):
             part = slice(start, min(start + SAMPLE_BLOCK, n))
             size = part.stop - part.start
             noise = draw_noise((*self.grid, size, self.num_codes), generator, self.weight)
-            with torch.autocast(noise.device.type, enabled=False):
+            with without_autocast(noise):
                 grid = fill_grid(
                     self._guided(size, None if labels is None else labels[part], guidance),
                     noise,

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lvmzoo.checks import can_read
+
 __all__ = ["GridSampler", "Guided", "draw_codes", "draw_noise", "fill_grid"]
 
 
@@ -164,7 +166,7 @@ def fill_grid(
             row_known.copy_(known[i])
         # On a GPU the first rows, drawn one operation at a time, warm up; then one row is recorded
         # and the rest are replayed, which spares the launch of some hundred small kernels a row.
-        if noise.is_cuda and i >= 2:
+        if noise.is_cuda and can_read(noise) and i >= 2:
             if graph is None:
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
