@@ -6,6 +6,7 @@ What is chosen by hand stands here: data sets and families of entries. What is m
 
 import json
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -13,7 +14,7 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 __all__ = [
     "DATASETS",
@@ -27,9 +28,21 @@ __all__ = [
     "model_classes",
     "model_info",
     "read_index",
+    "why_no_weights",
 ]
 
-WEIGHTS = Path(__file__).parent / "weights"
+
+def _weights() -> Path:
+    folder = Path(__file__).parent
+    if folder.is_dir():
+        return folder / "weights"
+    # In a zip file. What stands for a path there can do all that is done with it here.
+    from importlib import resources
+
+    return cast(Path, resources.files(__package__) / "weights")
+
+
+WEIGHTS = _weights()
 
 
 class UnknownModelError(ValueError):
@@ -255,7 +268,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
         ['vae2d_gaussian1', 'vae2d_gaussian2']
     """
     names = sorted(name for name in _ENTRIES if fnmatchcase(name, pattern))
-    return [name for name in names if not pretrained or name in read_index()]
+    return [name for name in names if name in _index()] if pretrained else names
 
 
 def model_info(name: str) -> ModelInfo:
@@ -276,7 +289,7 @@ def model_info(name: str) -> ModelInfo:
     if images:
         config |= {"in_channels": data.shape[0], "classes": data.classes}
     config |= family.config
-    facts = dict(read_index().get(name, {}))
+    facts = deepcopy(_index().get(name, {}))  # the caller may change what it gets
     facts["files"] = {k: WeightsFile(**v) for k, v in facts.get("files", {}).items()}
     return ModelInfo(
         name=name,
@@ -303,13 +316,24 @@ def model_classes() -> list[str]:
     return list(dict.fromkeys(family.model_class for family in _FAMILIES.values()))
 
 
+def why_no_weights(name: str) -> str:
+    """Say why an entry has no weights: nobody trained it, or this copy came without them."""
+    path = WEIGHTS / "index.json"
+    if not path.is_file():
+        return f"this copy of lvmzoo was packed without its data: {path} is absent; install it anew"
+    return f"{name} has no weights yet; `lvmzoo list --pretrained` shows the entries that do"
+
+
 def read_index() -> dict[str, dict[str, Any]]:
     """Return what is generated of each entry: files, metrics, parameters, repository."""
+    return deepcopy(_index())
+
+
+def _index() -> dict[str, dict[str, Any]]:
     path = WEIGHTS / "index.json"
-    try:
-        return _parse_index(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:  # a checkout in which nothing has been trained yet
+    if not path.is_file():  # a checkout in which nothing has been trained yet
         return {}
+    return _parse_index(path, path.stat().st_mtime_ns if isinstance(path, Path) else 0)
 
 
 @lru_cache(maxsize=1)

@@ -1,13 +1,21 @@
+import copy
 import dataclasses
+import json
+import os
+import pickle
+import shutil
 import subprocess
 import sys
+from dataclasses import asdict
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from support import ROOT
 from support.factories import ENTRIES
 
 import lvmzoo
-from lvmzoo.registry import DATASETS, UnknownModelError
+from lvmzoo.registry import DATASETS, UnknownModelError, read_index
 
 
 def test_list_is_sorted_and_matches_patterns():
@@ -83,6 +91,50 @@ def test_unknown_entry_names_the_nearest():
         lvmzoo.model_info("vae_minst")
     with pytest.raises(ValueError, match="`lvmzoo list` shows all entries"):
         lvmzoo.model_info("qqqqqq")
+
+
+@pytest.mark.parametrize("name", ["vae_mnist", "vqvae_gated_mnist"])
+def test_nobody_can_change_what_others_get(name):
+    before = asdict(lvmzoo.model_info(name))
+    info = lvmzoo.model_info(name)
+    for facts in (info.metrics, info.files, info.config, read_index()[name], read_index()):
+        facts.clear()
+    assert asdict(lvmzoo.model_info(name)) == before
+    assert name in lvmzoo.list_models(pretrained=True)
+    json.dumps(before)
+    info = lvmzoo.model_info(name)
+    assert pickle.loads(pickle.dumps(info)) == copy.deepcopy(info) == info
+
+
+SCRIPT = """
+import lvmzoo, sys
+print(len(lvmzoo.list_models()), lvmzoo.list_models(pretrained=True))
+lvmzoo.create_model("vae2d_gaussian2")
+print(lvmzoo.create_model("vae2d_gaussian1", pretrained=True).sample(2).shape)
+"""
+
+
+def run_from(path: Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(path)}
+    command = [sys.executable, "-c", SCRIPT]
+    return subprocess.run(
+        command, env=environment, cwd="/", capture_output=True, text=True, encoding="utf-8"
+    )
+
+
+def test_from_a_zip_file_and_without_its_data(zoo, tmp_path):
+    ignored = shutil.ignore_patterns("weights", "__pycache__")
+    package = Path(shutil.copytree(ROOT / "lvmzoo", tmp_path / "site/lvmzoo", ignore=ignored))
+    done = run_from(tmp_path / "site")
+    assert done.returncode == 1
+    assert f"{len(lvmzoo.list_models())} []" in done.stdout
+    assert "this copy of lvmzoo was packed without its data" in done.stderr
+    assert "weights/index.json is absent" in done.stderr
+    shutil.copytree(zoo.root, package / "weights")
+    archive = shutil.make_archive(str(tmp_path / "lvmzoo"), "zip", tmp_path / "site")
+    done = run_from(Path(archive))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f" {sorted(ENTRIES)}\ntorch.Size([2, 2])\n")
 
 
 def test_unknown_attribute():
