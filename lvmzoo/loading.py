@@ -5,14 +5,17 @@ first that has the file is used; if that file fails its check, no other source i
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 import lvmzoo
 from lvmzoo import checkpoint, hub, registry
 from lvmzoo.checkpoint import CheckpointError, Component
+from lvmzoo.files import expand_user
 from lvmzoo.models.base import CONFIG_NAME, Origin, ZooModel
 from lvmzoo.registry import ModelInfo, UnknownModelError, model_classes, model_info
 
@@ -90,9 +93,8 @@ def from_pretrained(
     if isinstance(where, ModelInfo):
         return _load_entry(where, options)
     if isinstance(where, Path):
-        return _load_parts(str(where), lambda filename: where / filename, lambda *_: nullcontext())
-    find = partial(_download, where, revision=revision, options=options)
-    return _load_parts(where, find, _forgetting)
+        return _load_parts(str(where), lambda filename: where / filename)
+    return _load_repository(where, revision, options)
 
 
 def from_file(path: Path) -> ZooModel:
@@ -126,25 +128,29 @@ def locate(name: str | Path) -> ModelInfo | Path | str:
         raise UnknownModelError(f"a model's name must be text, not {name!r:.60}")
     text = str(name)
     forced = isinstance(name, Path) or text.startswith((".", "/", "~"))
+    if "://" in text and not forced:
+        raise UnknownModelError("a model is named by its entry, folder or repository id, not a URL")
+    folder = expand_user(text)
+    try:
+        found = folder.is_dir()
+    except OSError:  # longer than a name may be, say
+        found = False
     if not forced:
         try:
             return model_info(text)
         except UnknownModelError:
-            if not Path(text).is_dir() and text.count("/") != 1:
+            if not found and text.count("/") != 1:
                 raise
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    if found:
         return folder
     if forced:
-        raise UnknownModelError(f"there is no folder {text}")
+        raise UnknownModelError(f"there is no folder {text!s:.200}")
     return text
 
 
 def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
     if not info.files:
-        raise CheckpointError(
-            f"{info.name} has no weights yet; `lvmzoo list --pretrained` shows the entries that do"
-        )
+        raise CheckpointError(registry.why_no_weights(info.name))
     components = {}
     for component, file in info.files.items():
         read = partial(checkpoint.read_component, sha256=file.sha256, size=file.size)
@@ -153,26 +159,43 @@ def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
             components[component] = read(path)
             continue
         path = _download(info.repository, f"{component}.safetensors", info.revision, options)
-        with _forgetting(path):
+        with _forgetting(info.repository, {path.name: path}, options, file.sha256):
             components[component] = read(path)
     return _assemble(info.name, info.model_class, dict(info.config), components)
 
 
-def _load_parts(
-    name: str,
-    find: Callable[[str], Path],
-    guard: Callable[..., AbstractContextManager[None]],
-) -> ZooModel:
+def _load_repository(repo_id: str, revision: str | None, options: Mapping[str, Any]) -> ZooModel:
+    files: dict[str, Path | None] = {}
+    at = revision
+    if not hub.is_commit(revision) and not _offline(options):
+        at = hub.commit_of(repo_id, CONFIG_NAME, revision, options["token"]) or revision
+
+    def find(filename: str) -> Path:
+        nonlocal at
+        files[filename] = None
+        path = files[filename] = _download(repo_id, filename, at, options)
+        if hub.is_commit(path.parent.name):  # in the cache, a commit has a folder of this name
+            at = path.parent.name
+        return path
+
+    try:
+        with _forgetting(repo_id, files, options):
+            return _load_parts(repo_id, find)
+    finally:
+        path = files[CONFIG_NAME]
+        if at != revision and path is not None and None not in files.values():
+            hub.remember_commit(path, revision)
+
+
+def _load_parts(name: str, find: Callable[[str], Path]) -> ZooModel:
     """Load what a folder or repository holds.
 
     Arguments:
         name: The folder or repository, for messages.
         find: Says where a file of it lies.
-        guard: Called with the files that are read and checked under it.
     """
     path = find(CONFIG_NAME)
-    with guard(path):
-        config = checkpoint.read_config(path)
+    config = checkpoint.read_config(path)
     kind = config.pop("model_class", None)
     if not isinstance(kind, str) or kind not in model_classes():
         raise CheckpointError(
@@ -180,9 +203,8 @@ def _load_parts(
             f"known are {', '.join(model_classes())}"
         )
     parts = {part: find(f"{part}.safetensors") for part in model_class(kind).COMPONENTS}
-    with guard(path, *parts.values()):
-        components = {part: checkpoint.read_component(file) for part, file in parts.items()}
-        return _assemble(name, kind, config, components)
+    components = {part: checkpoint.read_component(file) for part, file in parts.items()}
+    return _assemble(name, kind, config, components)
 
 
 def _assemble(
@@ -203,16 +225,24 @@ def _assemble(
     return model
 
 
+def _offline(options: Mapping[str, Any]) -> bool:
+    return bool(options.get("local_files_only") or constants.HF_HUB_OFFLINE)
+
+
 @contextmanager
-def _forgetting(*paths: Path) -> Iterator[None]:
-    """Take files that fail their check out of the Hub cache, so that they are downloaded again."""
+def _forgetting(
+    repo_id: str,
+    files: Mapping[str, Path | None],
+    options: Mapping[str, Any],
+    sha256: str | None = None,
+) -> Iterator[None]:
+    """Where a check fails, take damaged files out of the Hub cache, if it can be filled again."""
     try:
         yield
     except CheckpointError:
-        for path in paths:
-            with suppress(OSError):
-                path.resolve().unlink()  # the blob that a link in the snapshot points to
-                path.unlink(missing_ok=True)
+        if not _offline(options):
+            found = [path for path in files.values() if path is not None]
+            hub.forget_damaged(repo_id, found, options.get("token"), sha256)
         raise
 
 
@@ -225,8 +255,9 @@ def _download(
     try:
         return Path(hf_hub_download(repo_id, filename, revision=revision, **options))
     except HFValidationError as error:
+        reason = hub.without_secrets(str(error))
         raise UnknownModelError(
-            f"{repo_id!r} is no entry, no folder and no repository id ({error})"
+            f"{repo_id!r:.200} is no entry, no folder and no repository id ({reason:.200})"
         ) from None
     except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
         reason = hub.why_not_read(error)

@@ -22,10 +22,14 @@ class Drop(Exception):
 
 @dataclass
 class Repository:
-    """Commits by hash, each a folder of files; and branches."""
+    """Commits by hash, each a folder of files; and branches.
+
+    A file altered afterwards keeps the id of what was committed, as on a server whose disk fails.
+    """
 
     private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    ids: dict[str, dict[str, str]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
 
@@ -33,6 +37,7 @@ class Repository:
         text = repr((sorted(files.items()), branch, len(self.commits)))
         oid = hashlib.sha1(text.encode()).hexdigest()
         self.commits[oid] = files
+        self.ids[oid] = {name: blob_id(data) for name, data in files.items()}
         self.branches[branch] = oid
         self.log.append(message)
         return oid
@@ -269,7 +274,7 @@ def _resolve(handler: _Handler, body: bytes, repo_id: str, revision: str, name: 
         handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
     handler.send_header("Content-Length", str(len(data) - start))
     handler.send_header("X-Repo-Commit", oid)
-    handler.send_header("ETag", f'"{blob_id(data)}"')
+    handler.send_header("ETag", f'"{repository.ids[oid][name]}"')
     handler.end_headers()
     if handler.command == "GET":
         if handler.server.send is not None:
