@@ -1,27 +1,23 @@
 """Bytes and a config become a checked model, and a model becomes bytes. Knows no registry.
 
-A model is stored as `config.json` and one safetensors file per component. Each file carries the
-model's class and config in its single metadata key (safetensors writes several keys in random
-order, so equal weights would get unequal hashes), hence a file cannot be loaded as something it
-is not. A file is read once: the bytes that were hashed are the bytes that are parsed.
+A model is stored as `config.json` and one safetensors file per component (`lvmzoo.component`).
+Each file carries the model's class and config, hence it cannot be loaded as something it is not.
+What loading would refuse is refused before it is stored.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_tensors
-from safetensors.torch import save as serialize_tensors
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
+
+from lvmzoo.component import CheckpointError, Component, read_component, serialize, sha256_of
 
 __all__ = [
     "CheckpointError",
@@ -30,33 +26,20 @@ __all__ = [
     "build_config",
     "config_dict",
     "fill",
+    "prepare",
     "read_component",
     "read_config",
     "serialize",
+    "sha256_of",
     "submodule",
 ]
 
-METADATA_KEY = "lvmzoo"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _MAX_CONFIG_BYTES = 1 << 20
-_MAX_FILE_BYTES = 1 << 32
+_WRAPPERS = {"_orig_mod", "module"}  # torch.compile's name for what it wraps, and DataParallel's
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
-
-
-class CheckpointError(RuntimeError):
-    """A weights file or config is absent, damaged, or of another model."""
-
-
-@dataclass(frozen=True)
-class Component:
-    """One weights file, read and checked: its tensors, metadata, hash and origin."""
-
-    tensors: dict[str, Tensor]
-    metadata: dict[str, Any]
-    sha256: str
-    path: Path
 
 
 class Skeleton(TorchFunctionMode):
@@ -79,46 +62,8 @@ class Skeleton(TorchFunctionMode):
         if func in self._DRAWS and args[0].is_meta:
             return args[0]
         if func in self._FACTORIES:
-            kwargs.setdefault("device", "meta")
+            kwargs["device"] = kwargs.get("device") or "meta"  # layers pass None on
         return func(*args, **kwargs)
-
-
-def serialize(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
-    """Return a safetensors file with the metadata as sorted JSON: equal input, equal bytes."""
-    contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    return serialize_tensors(contiguous, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-
-
-def read_component(path: Path, *, sha256: str | None = None, size: int | None = None) -> Component:
-    """Read one safetensors file and check what can be checked without a model.
-
-    Arguments:
-        path: The file.
-        sha256: The hash it must have; None if no hash is known.
-        size: The size in bytes it must have.
-
-    Raises:
-        CheckpointError: The file is absent, unreadable, altered, or not safetensors of this zoo.
-    """
-    mend = "download or install it again" if sha256 else "save or download it again"
-    data = _read(path, mend, size)
-    if not data:
-        raise CheckpointError(f"{path} is empty; {mend}")
-    digest = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and digest != sha256:
-        raise CheckpointError(
-            f"{path} is not the file it should be: its SHA-256 is {digest[:12]}..., "
-            f"expected {sha256[:12]}...; {mend}"
-        )
-    metadata = _metadata(data, path, mend)
-    try:
-        tensors = parse_tensors(data)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path} is not a valid safetensors file ({reason:.200}); {mend}"
-        ) from None
-    return Component(tensors, metadata, digest, path)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -185,8 +130,51 @@ def submodule(model: nn.Module, component: str) -> nn.Module:
     return model if component == "model" else model.get_submodule(component)
 
 
+def prepare(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Return a state dict as its file will hold it: names and dtypes are those that load.
+
+    Arguments:
+        state: The state dict. Wrappers around its modules do not count.
+        expected: That of a new model of the same class and config.
+        dtype: The dtype in the file; by default that of the state, and float32 where a file of
+            this zoo cannot have it or there are several.
+
+    Raises:
+        CheckpointError: What would be stored could not be loaded.
+    """
+    tensors = {
+        ".".join(part for part in name.split(".") if part not in _WRAPPERS): tensor
+        for name, tensor in state.items()
+    }
+    difference = _names_differ(expected, tensors)
+    if difference or len(tensors) < len(state):
+        raise CheckpointError(
+            f"it {difference or 'holds a tensor twice'}; undo what changed its layers (remove "
+            "parametrizations, make pruning permanent, take added modules out) and save again"
+        )
+    for name, tensor in tensors.items():
+        if is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
+            raise CheckpointError(f"tensor {name!r} has no plain values: {_kind(tensor)}")
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"tensor {name!r} is {_kind(tensor)}, not floating point")
+    _check_shapes(expected, tensors)
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if dtype is None:
+        same = len(dtypes) == 1 and dtypes <= set(DTYPES.values())
+        dtype = dtypes.pop() if same else torch.float32
+    elif dtype not in DTYPES.values():
+        raise CheckpointError(f"a file holds one of {', '.join(DTYPES)}, not {dtype}")
+    tensors = {name: tensor.detach().to("cpu", dtype) for name, tensor in tensors.items()}
+    _check_values(tensors)
+    return tensors
+
+
 def fill(model: M, components: Mapping[str, Component]) -> M:
     """Put the tensors of all components into a model made on the meta device.
+
+    They are taken out of the components one by one, so that each is in memory only once.
 
     Returns:
         The same model, float32, in eval mode, on torch's default device.
@@ -195,93 +183,77 @@ def fill(model: M, components: Mapping[str, Component]) -> M:
         CheckpointError: A name, shape, dtype or value does not fit. All components are compared
             before the first is loaded.
     """
+    expected = {name: submodule(model, name).state_dict() for name in components}
     for name, component in components.items():
-        _compare(submodule(model, name).state_dict(), component)
-    states = {name: _in_float32(component) for name, component in components.items()}
+        _compare(expected[name], component)
+    states = {name: _in_float32(c, expected[name]) for name, c in components.items()}
     for name, state in states.items():
         submodule(model, name).load_state_dict(state, assign=True)
     device = torch.get_default_device()
     return model.eval() if device.type == "cpu" else model.eval().to(device)
 
 
-def _in_float32(component: Component) -> dict[str, Tensor]:
-    state = {k: t.to(torch.float32, copy=True) for k, t in component.tensors.items()}
-    # One sum shows NaN and infinity anywhere. Rarely it overflows by itself: then look closer.
-    total = torch.stack([t.sum() for t in state.values()]).sum() if state else torch.zeros(())
-    if not total.isfinite():
-        for name, tensor in state.items():
-            if not tensor.isfinite().all():
-                raise CheckpointError(
-                    f"{component.path}: tensor {name!r} holds NaN or infinite values"
-                )
+def _in_float32(component: Component, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    state = {}
+    while component.tensors:
+        name, tensor = component.tensors.popitem()
+        if tensor.dtype != torch.float32 or tensor.stride() != expected[name].stride():
+            # In the model's own memory format, so that nothing is copied once more.
+            like = torch.empty_like(expected[name], dtype=torch.float32, device="cpu")
+            tensor = like.copy_(tensor)
+        state[name] = tensor
+    try:
+        _check_values(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{component.path}: {error}") from None
     return state
 
 
 def _compare(expected: Mapping[str, Tensor], component: Component) -> None:
     path, tensors = component.path, component.tensors
-    missing = sorted(set(expected) - set(tensors))
-    extra = sorted(set(tensors) - set(expected))
-    if missing or extra:
-        what = f"lacks tensor {missing[0]!r}" if missing else f"has unknown tensor {extra[0]!r:.60}"
-        raise CheckpointError(f"{path} {what}; it belongs to another model")
+    difference = _names_differ(expected, tensors)
+    if difference:
+        raise CheckpointError(f"{path} {difference}; it belongs to another model")
     dtypes = {t.dtype for t in tensors.values()}
     if len(dtypes) > 1 or not dtypes <= set(DTYPES.values()):
         found = ", ".join(sorted(str(d) for d in dtypes))
         raise CheckpointError(f"{path} holds {found}; expected one of {', '.join(DTYPES)}")
+    try:
+        _check_shapes(expected, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _names_differ(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    missing = sorted(set(expected) - set(tensors))
+    extra = sorted(set(tensors) - set(expected))
+    parts = [f"lacks tensor {missing[0]!r}"] if missing else []
+    parts += [f"has unknown tensor {extra[0]!r:.60}"] if extra else []
+    return " and ".join(parts)
+
+
+def _check_shapes(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
-                f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, "
+                f"tensor {name!r} has shape {tuple(tensor.shape)}, "
                 f"the model needs {tuple(expected[name].shape)}"
             )
 
 
-def _read(path: Path, mend: str, size: int | None = None) -> bytes:
-    """Read a whole file, unless what it is or its size forbids."""
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, not a safetensors file; {mend}")
-    if path.exists() and not path.is_file():
-        raise CheckpointError(f"{path} is not a file; {mend}")
-    try:
-        found = path.stat().st_size
-        if size is not None and found and found != size:
-            raise CheckpointError(f"{path} has {found} bytes instead of {size}; {mend}")
-        if found > _MAX_FILE_BYTES:
-            raise CheckpointError(f"{path} has {found} bytes, more than any file of this zoo")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; {mend}") from None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
+def _check_values(tensors: Mapping[str, Tensor]) -> None:
+    # One sum shows NaN and infinity anywhere. Rarely it overflows by itself: then look closer.
+    sums = [tensor.sum(dtype=torch.float32) for tensor in tensors.values()]
+    if sums and not torch.stack(sums).sum().isfinite():
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise CheckpointError(f"tensor {name!r} holds NaN or infinite values")
 
 
-def _metadata(data: bytes, path: Path, mend: str) -> dict[str, Any]:
-    """Parse the header: 8 bytes of length, then JSON whose __metadata__ has our one key.
-
-    Only the one form is accepted that safetensors and `serialize` write, names in order: then
-    nobody can write a header in another way, or let two tensors of one shape change places.
-    """
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > len(data) - 8 or data[8:9] != b"{":
-        raise CheckpointError(f"{path} is not a safetensors file, or was cut short; {mend}")
-    try:
-        text = data[8 : 8 + length].decode()
-        entries = json.loads(text)
-        same = json.dumps(entries, separators=(",", ":"), ensure_ascii=False) == text.rstrip(" ")
-        same &= not text.endswith(" " * 8)
-        header = entries.pop("__metadata__", None) or {}
-        metadata = json.loads(header[METADATA_KEY])
-        same &= json.dumps(metadata) == header[METADATA_KEY]
-        found = [(e["data_offsets"], e["dtype"], name) for name, e in entries.items()]
-        same &= all(a[1] != b[1] or a[2] < b[2] for a, b in pairwise(found))
-        same &= all(a[0] <= b[0] for a, b in pairwise(found))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"{path} does not carry the metadata of this zoo") from None
-    if list(header) != [METADATA_KEY] or not isinstance(metadata, dict):
-        raise CheckpointError(f"{path} does not carry the metadata of this zoo")
-    if not same:
-        raise CheckpointError(f"{path} has a header that safetensors does not write; {mend}")
-    return metadata
+def _kind(tensor: Tensor) -> str:
+    if is_lazy(tensor):
+        return "not initialised yet"
+    return "on the meta device" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -1,18 +1,22 @@
 """What all models share: a config, a place on a device, folders and the Hub."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from lvmzoo import checkpoint
+from lvmzoo import checkpoint, hub
 from lvmzoo.checks import check_generator, check_tensor, check_unit_range
-from lvmzoo.files import atomic_folder, write_json
+from lvmzoo.files import atomic_folder, expand_user, write_json
+from lvmzoo.hub import README_NAME
 from lvmzoo.nn.placement import any_parameter
+from lvmzoo.registry import model_classes
 
 __all__ = ["ImageConfig", "Origin", "ZooModel"]
 
@@ -84,8 +88,8 @@ class ZooModel(
 ):
     """A model with a config dataclass, loaded and saved as checked safetensors only.
 
-    Of the mixin, `push_to_hub` is used as it is. Its loading reads config.json and perhaps a
-    pickle from the network before any check, so `lvmzoo.from_pretrained` loads instead.
+    Of the mixin, only the names are used. Its loading reads config.json and perhaps a pickle from
+    the network before any check, and its upload replaces a README.md that somebody wrote.
     """
 
     Config: ClassVar[type[Any]]
@@ -166,34 +170,75 @@ class ZooModel(
     ) -> Any:
         """Write config.json, the weights and a README.md that is not there yet.
 
-        The folder is written beside its target and renamed, so that it is complete or absent.
+        The folder is written aside and renamed, so that it is complete or absent. Weights are
+        stored in the dtype of the parameters, those of float64 or of several dtypes in float32.
 
         Arguments:
-            save_directory: The folder.
+            save_directory: The folder; ~ is expanded.
             config: Unused; the model's own config is saved.
             repo_id: Repository for `push_to_hub`; by default the folder's name.
-            push_to_hub: Also upload, in one commit.
+            push_to_hub: Also upload these files and the folder's README.md, in one commit.
             model_card_kwargs: Unused; `training.publish` writes full cards.
             push_to_hub_kwargs: Passed on to `push_to_hub`.
 
         Raises:
-            OSError: The folder cannot be written.
+            CheckpointError: What would be saved could not be loaded; nothing is changed.
+            OSError: The folder cannot be written, or the Hub does not take it.
         """
-        folder = Path(save_directory)
+        folder = expand_user(save_directory)
+        weights = self._files()
         with atomic_folder(folder) as temporary:
-            self._save_pretrained(temporary)
-            if (folder / "README.md").exists():
-                (temporary / "README.md").unlink()
-        if push_to_hub:
-            return self.push_to_hub(repo_id or folder.name, **push_to_hub_kwargs)
-        return None
+            self._write(temporary, weights)
+            if (folder / README_NAME).exists():
+                (temporary / README_NAME).unlink()
+        if not push_to_hub:
+            return None
+        with TemporaryDirectory() as staged:
+            for name in (CONFIG_NAME, README_NAME, *weights):
+                shutil.copyfile(folder / name, Path(staged) / name)
+            repo_id = repo_id or folder.resolve().name
+            return hub.upload(Path(staged), repo_id, stub=self._stub(), **push_to_hub_kwargs)
+
+    def push_to_hub(  # type: ignore[override]
+        self, repo_id: str, **options: Any
+    ) -> str:
+        """Upload what `save_pretrained` writes, in one commit.
+
+        A README.md that the repository has already stays as it is.
+
+        Arguments:
+            repo_id: The repository, made if need be.
+            options: commit_message, private, token, branch, and those of `HfApi.upload_folder`:
+                create_pr, allow_patterns, ignore_patterns, delete_patterns.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            CheckpointError: What would be uploaded could not be loaded; the Hub is not asked.
+            OSError: The Hub does not take it.
+        """
+        weights = self._files()
+        with TemporaryDirectory() as staged:
+            self._write(Path(staged), weights)
+            return hub.upload(Path(staged), repo_id, stub=self._stub(), **options)
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        name = type(self).__name__
-        self.write_config(save_directory)
-        for component in self.COMPONENTS:
-            (save_directory / f"{component}.safetensors").write_bytes(self.serialize(component))
-        (save_directory / "README.md").write_text(_README.format(name=name, tags="lvmzoo"))
+        self._write(save_directory, self._files())
+
+    def _files(self) -> dict[str, bytes]:
+        return {
+            f"{component}.safetensors": self.serialize(component) for component in self.COMPONENTS
+        }
+
+    def _write(self, folder: Path, weights: Mapping[str, bytes]) -> None:
+        self.write_config(folder)
+        for name, data in weights.items():
+            (folder / name).write_bytes(data)
+        (folder / README_NAME).write_text(self._stub(), encoding="utf-8", newline="\n")
+
+    def _stub(self) -> str:
+        return _README.format(name=type(self).__name__, tags="lvmzoo")
 
     def write_config(self, folder: Path) -> None:
         """Write the config.json that `lvmzoo.from_pretrained` reads."""
@@ -205,11 +250,44 @@ class ZooModel(
 
         Arguments:
             component: One of `COMPONENTS`.
-            dtype: The dtype in the file; by default that of the parameters.
+            dtype: The dtype in the file; by default that of the parameters, or float32 where
+                they have several or one that no file of this zoo has.
+
+        Raises:
+            CheckpointError: The file could not be loaded.
         """
-        state = checkpoint.submodule(self, component).state_dict()
-        tensors = {name: t.to(dtype or t.dtype) for name, t in state.items()}
+        tensors = self.component_tensors(component, dtype)
         return checkpoint.serialize(tensors, self.component_metadata(component))
+
+    def component_tensors(
+        self, component: str, dtype: torch.dtype | None = None
+    ) -> dict[str, Tensor]:
+        """Return the tensors that `serialize` stores, by the names that loading expects."""
+        kind = type(self).__name__
+        if kind not in model_classes():
+            known = ", ".join(model_classes())
+            raise checkpoint.CheckpointError(
+                f"cannot save this {kind}: it could not be loaded as a model of this zoo ({known})"
+            )
+        state = checkpoint.submodule(self, component).state_dict()
+        try:
+            expected = checkpoint.submodule(self._blank(), component).state_dict()
+            return checkpoint.prepare(state, expected, dtype)
+        except checkpoint.CheckpointError as error:
+            raise checkpoint.CheckpointError(f"cannot save this {kind}: {error}") from None
+
+    def _blank(self) -> "ZooModel":
+        """Make what loading will make of this model's class and config."""
+        import lvmzoo  # not `loading`, which stands above the models
+
+        cls: type[ZooModel] = getattr(lvmzoo, type(self).__name__)
+        try:
+            values = checkpoint.config_dict(self.config)
+        except (TypeError, ValueError) as error:
+            raise checkpoint.CheckpointError(f"its config is no plain data ({error})") from None
+        config = checkpoint.build_config(cls.Config, values, "its config")
+        with checkpoint.Skeleton():
+            return cls(config)
 
     def component_metadata(
         self, component: str, parts: Mapping[str, checkpoint.Component] | None = None

@@ -1,6 +1,5 @@
 """VQ-VAE for images, with an autoregressive prior over its codes."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -127,10 +126,9 @@ class VQVAE(ZooModel):
         Arguments:
             tensors: The autoencoder's tensors; by default the model's own.
         """
-        tensors = self.autoencoder.state_dict() if tensors is None else tensors
-        half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
-        data = checkpoint.serialize(half, self.component_metadata("autoencoder"))
-        return hashlib.sha256(data).hexdigest()
+        tensors = self.component_tensors("autoencoder") if tensors is None else tensors
+        metadata = self.component_metadata("autoencoder")
+        return checkpoint.sha256_of(tensors, metadata, torch.float16)
 
     def forward(self, x: Tensor, labels: Any = None) -> AutoencoderOutput:
         """Return the autoencoder's training loss; the prior's is that of `prior(codes, labels)`.

@@ -1,16 +1,20 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
+from support import ROOT
 from support.factories import ENTRIES, make_data, make_tiny
 from support.limits import no_space
 
 import lvmzoo
-from lvmzoo import VAE, VAE2D, CheckpointError, loading
+from lvmzoo import VAE, VAE2D, VQVAE, CheckpointError, loading
+from lvmzoo.checkpoint import Skeleton
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import UnknownModelError
 
@@ -73,6 +77,48 @@ def test_loading_leaves_the_random_state_alone(zoo, vae_folder):
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("name", lvmzoo.list_models("*_mnist", pretrained=True))
+def test_weights_are_in_float32_on_the_cpu_whatever_the_defaults(name):
+    expected = lvmzoo.create_model(name, pretrained=True)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        models = [lvmzoo.create_model(name, pretrained=True)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    with torch.device("meta"):
+        models.append(lvmzoo.from_pretrained(name))
+    for model in models:
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert {p.device.type for p in model.parameters()} == {"cpu"}
+        assert equal(model, expected)
+
+
+def test_loading_takes_little_more_memory_than_the_model(tmp_path):
+    """Where file, tensors and model are in memory at once, it is 2 to 3 times as much."""
+    with Skeleton():
+        model = VQVAE(VQVAE.Config(channels=256, prior_channels=384, prior_layers=8))
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            parameter.data = torch.zeros_like(parameter, device="cpu")
+    for dtype in (torch.float32, torch.float16):
+        model.to(dtype).save_pretrained(tmp_path / str(dtype))
+    script = (
+        "import resource, sys, lvmzoo\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "lvmzoo.create_model('vqvae_mnist', pretrained=True)\n"
+        "before = peak()\n"
+        "for folder in sys.argv[1:]:\n"
+        "    model = None\n"
+        "    model = lvmzoo.from_pretrained(folder)\n"
+        "print((peak() - before) / sum(4 * p.numel() for p in model.parameters()))\n"
+    )
+    command = [sys.executable, "-c", script, *tmp_path.iterdir()]
+    done = subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    assert 0.8 < float(done.stdout) < 1.5
+
+
 def test_entry_without_weights(zoo):
     with pytest.raises(CheckpointError, match=r"vae_svhn has no weights yet; `lvmzoo list"):
         lvmzoo.create_model("vae_svhn", pretrained=True)
@@ -113,7 +159,9 @@ def damage_folder(path: Path, zoo) -> str:
 
 def damage_claim(path: Path, zoo) -> str:
     """Another entry's file under this entry's name, and an index that agrees with it."""
-    file = json.loads((zoo.root / "index.json").read_text())["vae2d_gaussian1"]["files"]
+    file = json.loads((zoo.root / "index.json").read_text(encoding="utf-8"))["vae2d_gaussian1"][
+        "files"
+    ]
     zoo.edit("vae_mnist", files=file)
     return "was saved for another model or config than that of vae_mnist"
 
@@ -166,6 +214,12 @@ def test_a_folder_comes_before_a_repository(vae_folder, monkeypatch):
         (None, "must be text, not None"),
         (7, "must be text, not 7"),
         ("org/na me", "no repository id"),
+        ("n" * 300, "unknown entry"),
+        ("org/" + "n" * 300, "no repository id"),
+        ("./" + "n" * 300, "there is no folder ./nnn"),
+        (Path("n" * 300), "there is no folder nnn"),
+        ("~nobody-of-this-name/m", "there is no folder ~nobody"),
+        ("https://me:pw@hub/org/name", "repository id, not a URL"),
     ],
 )
 def test_names_of_nothing(name, message):
@@ -208,12 +262,12 @@ def test_saving_prints_nothing(model, tmp_path, capfd):
 
 
 def test_saving_again_replaces_the_model_and_keeps_the_rest(vae_folder):
-    (vae_folder / "README.md").write_text("my own card")
-    (vae_folder / "notes.txt").write_text("mine")
+    (vae_folder / "README.md").write_text("my own card", encoding="utf-8")
+    (vae_folder / "notes.txt").write_text("mine", encoding="utf-8")
     make_tiny("VAE2D").save_pretrained(vae_folder)
     assert equal(lvmzoo.from_pretrained(vae_folder), make_tiny("VAE2D"))
-    assert (vae_folder / "README.md").read_text() == "my own card"
-    assert (vae_folder / "notes.txt").read_text() == "mine"
+    assert (vae_folder / "README.md").read_text(encoding="utf-8") == "my own card"
+    assert (vae_folder / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_full_disk_while_saving(vae_folder):
@@ -248,7 +302,7 @@ def cached(cache: Path, repo_id: str, source: Path) -> None:
     root = cache / f"models--{repo_id.replace('/', '--')}"
     shutil.copytree(source, root / "snapshots" / COMMIT)
     (root / "refs").mkdir()
-    (root / "refs" / "main").write_text(COMMIT)
+    (root / "refs" / "main").write_text(COMMIT, encoding="utf-8")
 
 
 def test_repository_in_the_local_cache(vae_folder, tmp_path, monkeypatch):
@@ -289,13 +343,15 @@ def test_what_is_asked_of_the_hub(vae_folder, monkeypatch):
         return str(vae_folder / filename)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(loading.hub, "commit_of", lambda *args: asked.append(args) or COMMIT)
     VAE.from_pretrained("org/name", revision="v1", token="secret", force_download=True)
+    assert asked.pop(0) == ("org/name", "config.json", "v1", "secret")
     assert [(a, b) for a, b, _ in asked] == [
         ("org/name", "config.json"),
         ("org/name", "model.safetensors"),
     ]
     for _, _, options in asked:
-        assert (options["revision"], options["token"]) == ("v1", "secret")
+        assert (options["revision"], options["token"]) == (COMMIT, "secret")
         assert options["force_download"]
 
 
@@ -307,47 +363,77 @@ def test_any_failure_of_the_hub_is_one_line(monkeypatch):
         raise Strange("the connection broke\nand more")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(loading.hub, "commit_of", lambda *args: None)
     with pytest.raises(CheckpointError, match=r"config.json of org/name.*: the connection broke$"):
         lvmzoo.from_pretrained("org/name")
 
 
-def test_push_to_hub_uploads_what_save_pretrained_writes(model, monkeypatch, tmp_path):
-    calls = []
+def test_all_files_are_those_of_one_commit(fake_hub, tmp_path):
+    """A repository that changes with every request gives one of its versions, whole."""
+    for i in range(2):
+        model = make_tiny("VAE2D")
+        with torch.no_grad():
+            model.encoder[0].bias.fill_(i)
+        model.save_pretrained(tmp_path / str(i))
+    config = json.loads((tmp_path / "1/config.json").read_text(encoding="utf-8"))
+    config["dataset"] = "gaussian2"  # each file must fit the others
+    second = VAE2D(VAE2D.Config(hidden=16, dataset="gaussian2"))
+    second.save_pretrained(tmp_path / "1")
+    first = fake_hub.publish("org/name", tmp_path / "0")
+    branches = fake_hub.repositories["org/name"].branches
 
-    class Api:
-        def __init__(self, token=None):
-            calls.append(token)
+    for at in ("HEAD config", "GET config", "HEAD model", "GET model"):
+        fake_hub.repositories["org/name"].commit(dict(fake_hub.repositories["org/name"].files()))
+        branches["main"] = first
 
-        def create_repo(self, repo_id, private, exist_ok):
-            calls.append((repo_id, private))
-            return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
+        def publish(method: str, path: str, at: str = at) -> None:
+            if f"{method} " + path.rsplit("/")[-1].split(".")[0] == at:
+                fake_hub.publish("org/name", tmp_path / "1")
 
-        def upload_folder(self, *, folder_path, repo_id, commit_message, revision, **rest):
-            shutil.copytree(folder_path, tmp_path / "uploaded")
-            calls.append((repo_id, commit_message, revision))
-            return "url of the commit"
-
-    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Api)
-    url = model.push_to_hub("org/name", private=True, commit_message="hello", token="t", branch="b")
-    assert url == "url of the commit"
-    assert calls == ["t", ("org/name", True), ("org/name", "hello", "b")]
-    model.save_pretrained(tmp_path / "saved")
-    names = sorted(os.listdir(tmp_path / "saved"))
-    assert sorted(os.listdir(tmp_path / "uploaded")) == names
-    for name in names:
-        uploaded, saved = (tmp_path / where / name for where in ("uploaded", "saved"))
-        assert uploaded.read_bytes() == saved.read_bytes()
-    assert equal(lvmzoo.from_pretrained(tmp_path / "uploaded"), model)
+        cache = tmp_path / at
+        fake_hub.fault = publish
+        loaded = lvmzoo.from_pretrained("org/name", cache_dir=cache)
+        fake_hub.fault = lambda method, path: None
+        whole = lvmzoo.from_pretrained(tmp_path / ("1" if at == "HEAD config" else "0"))
+        assert equal(loaded, whole), at
+        assert loaded.config == whole.config
+        again = lvmzoo.from_pretrained("org/name", cache_dir=cache, local_files_only=True)
+        assert equal(again, whole), at
 
 
-def test_save_pretrained_can_push(monkeypatch, tmp_path):
-    pushed = []
-    monkeypatch.setattr(VAE2D, "push_to_hub", lambda self, *a, **k: pushed.append((a, k)) or "url")
-    model = make_tiny("VAE2D")
-    assert model.save_pretrained(tmp_path / "here") is None
-    assert model.save_pretrained(tmp_path / "here", push_to_hub=True, private=True) == "url"
-    model.save_pretrained(tmp_path / "here", push_to_hub=True, repo_id="org/there")
-    assert pushed == [(("here",), {"private": True}), (("org/there",), {})]
+def test_what_another_version_can_read_stays_in_the_cache(fake_hub, vae_folder, tmp_path):
+    path = vae_folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"key_of_a_later_version": 1}), encoding="utf-8")
+    fake_hub.publish("org/name", vae_folder)
+    fetched = []
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"unknown key 'key_of_a_later_version'"):
+            lvmzoo.from_pretrained("org/name")
+        fetched.append([r for r in fake_hub.requests if r.startswith("GET")])
+    assert len(fetched[0]) == 2
+    assert fetched[0] == fetched[1]  # nothing was downloaded again
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_only_the_damaged_file_leaves_the_cache(fake_hub, vae_folder, tmp_path, links):
+    fake_hub.publish("org/name", vae_folder)
+    cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+    lvmzoo.from_pretrained("org/name")
+    snapshot = next(cache.rglob("config.json")).parent
+    if not links:  # as on Windows
+        for path in snapshot.iterdir():
+            path.resolve().replace(path)
+    weights = snapshot / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    for offline in ({"local_files_only": True}, {}):
+        with pytest.raises(CheckpointError, match=r"model.safetensors is not a valid"):
+            lvmzoo.from_pretrained("org/name", **offline)
+        assert sorted(os.listdir(snapshot)) == [
+            "config.json",
+            *["model.safetensors"] * bool(offline),
+        ]
+    assert equal(lvmzoo.from_pretrained("org/name"), make_tiny("VAE"))
 
 
 def test_devices_and_dtypes(model, x):
