@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -40,20 +41,26 @@ def checkout(zoo, tmp_path) -> Path:
     return root
 
 
-def test_from_a_download(checkout, tmp_path):
-    name = "vae2d_gaussian1"
+def run_elsewhere(script: str, *arguments: str, home: Path) -> subprocess.CompletedProcess:
+    """Run a script in another folder, in which no lvmzoo is installed."""
     hidden = {"PYTHONPATH", "PYTHONSAFEPATH"}
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
-    environment |= {"TORCH_HOME": str(tmp_path / "torch"), "OMP_NUM_THREADS": "1"}
-    elsewhere = tmp_path / "elsewhere"
+    environment |= {"TORCH_HOME": str(home / "torch"), "OMP_NUM_THREADS": "1"}
+    elsewhere = home / "elsewhere"
     elsewhere.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(checkout), name],
+    (elsewhere / "main.py").write_text(script, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "main.py", *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=environment,
         cwd=elsewhere,
     )
+
+
+def test_from_a_download(checkout, tmp_path):
+    name = "vae2d_gaussian1"
+    done = run_elsewhere(SCRIPT, str(checkout), name, home=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert Path(result["file"]).is_relative_to(checkout)
@@ -94,6 +101,67 @@ def test_all_ways_are_one(zoo, name):
 @pytest.mark.parametrize("name", lvmzoo.list_models(pretrained=True))
 def test_all_ways_to_bundled_weights_are_one(name):
     check_entry(name)
+
+
+WRONG = """
+import shutil, sys, torch
+first, second = sys.argv[1:]
+options = {"source": "local", "skip_validation": True}
+for _ in range(2):
+    torch.hub.load(first, "vae2d_gaussian1", **options)
+torch.hub.load(second, "vae2d_gaussian1", **options)
+"""
+
+
+def test_another_checkout_than_the_one_that_is_imported(checkout, tmp_path):
+    other = Path(shutil.copytree(checkout, tmp_path / "other"))
+    done = run_elsewhere(WRONG, str(checkout), str(other), home=tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ImportError: torch.hub was asked for the lvmzoo in {other}, but")
+    assert f"has imported the one in {checkout};" in last
+
+
+SPAWN = """
+import multiprocessing, os, sys, torch
+
+def work(model, path):
+    import lvmzoo
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{lvmzoo.__file__} {tuple(model.sample(3).shape)}")
+
+if __name__ == "__main__":
+    checkout, path = sys.argv[1:]
+    before = list(sys.path)
+    for _ in range(2):
+        model = torch.hub.load(checkout, "vae2d_gaussian1", source="local", pretrained=True)
+    assert sorted(sys.path) == sorted([*before, checkout]), sys.path
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(model, path))
+    process.start()
+    process.join(120)
+    sys.exit(process.exitcode)
+"""
+
+
+def test_a_model_reaches_a_spawned_process(checkout, tmp_path):
+    done = run_elsewhere(SPAWN, str(checkout), str(tmp_path / "answer"), home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = (tmp_path / "answer").read_text(encoding="utf-8")
+    assert answer == f"{checkout / 'lvmzoo/__init__.py'} (3, 2)"
+
+
+def test_a_source_distribution_has_the_entry_points(checkout, tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, checkout / name)
+    script = "import setuptools.build_meta as b, sys; print(b.build_sdist(sys.argv[1]))"
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=checkout, capture_output=True)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"hubconf.py", "lvmzoo/__init__.pyi", "lvmzoo/weights/index.json"} <= names
+    assert f"lvmzoo/weights/{ENTRIES[0]}.safetensors" in names
 
 
 def test_errors_pass_through(zoo):
