@@ -111,7 +111,7 @@ def _weights(tmp_path_factory) -> Path:
         parameters = sum(p.numel() for p in model.parameters())
         index[name] = {"files": {"model": file}, "metrics": {"elbo": -1.5}}
         index[name] |= {"parameters": parameters, "repository": None, "revision": None}
-    (root / "index.json").write_text(json.dumps(index))
+    (root / "index.json").write_text(json.dumps(index), encoding="utf-8")
     return root
 
 
@@ -126,9 +126,9 @@ class Zoo:
 
     def edit(self, name: str, **facts) -> None:
         path = self.root / "index.json"
-        index = json.loads(path.read_text())
+        index = json.loads(path.read_text(encoding="utf-8"))
         index[name] |= facts
-        path.write_text(json.dumps(index))
+        path.write_text(json.dumps(index), encoding="utf-8")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class Trap:
         self.path = path
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return open, (str(self.path), "wb")
 
 
 def test_equal_models_give_equal_bytes_with_one_metadata_key():
@@ -119,7 +119,7 @@ def test_a_renamed_pickle_is_not_unpickled(weights, tmp_path, kind):
 
 def test_no_module_of_the_package_can_unpickle():
     for path in Path(lvmzoo.__path__[0]).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
                 assert not {"pickle", "dill", "shelve", "marshal", "joblib"} & set(names), path
@@ -199,7 +199,8 @@ def test_a_file_of_another_config_is_refused(weights):
 )
 def test_bad_configs(vae_folder, change, message):
     path = vae_folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    config = json.loads(path.read_text(encoding="utf-8")) | change
+    path.write_text(json.dumps(config), encoding="utf-8")
     refused(vae_folder, message)
 
 

@@ -36,7 +36,7 @@ class Trap:
         self.path = path
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return open, (str(self.path), "wb")
 
 
 class Files:
@@ -254,7 +254,10 @@ OF_CONFIG = {change_the_config, damage_the_config}
 @contextmanager
 def little_memory(extra: int = 1 << 29) -> Iterator[None]:
     """Let this process grow by no more than so many bytes."""
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    now = (
+        int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        * resource.getpagesize()
+    )
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (now + extra, hard))
     try:

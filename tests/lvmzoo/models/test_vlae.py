@@ -178,7 +178,8 @@ def test_files_of_another_model_are_refused(model, tmp_path):
         VLAE.from_pretrained(tmp_path / "vae")
     model.save_pretrained(tmp_path / "vlae")
     path = tmp_path / "vlae/config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden": [12, 13]}))
+    config = json.loads(path.read_text(encoding="utf-8")) | {"hidden": [12, 13]}
+    path.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(lvmzoo.CheckpointError):
         lvmzoo.from_pretrained(tmp_path / "vlae")
 

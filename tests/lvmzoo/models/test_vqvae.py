@@ -263,8 +263,10 @@ def test_a_prior_with_another_autoencoder_is_refused(gated, tmp_path):
 
 def test_a_prior_of_another_kind_is_refused(gated, tmp_path):
     gated.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"prior": "pixelcnn"}))
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"prior": "pixelcnn"}), encoding="utf-8"
+    )
     with pytest.raises(CheckpointError, match="another model or config"):
         lvmzoo.from_pretrained(tmp_path)
 
