@@ -50,7 +50,7 @@ class Skeleton(TorchFunctionMode):
     """
 
     _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.tensor})
-    _DRAWS = frozenset({Tensor.uniform_, Tensor.normal_})
+    _CHANGES = frozenset({Tensor.uniform_, Tensor.normal_, Tensor.mul_})
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -59,7 +59,7 @@ class Skeleton(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__module__", "") == nn.init.__name__:
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        if func in self._DRAWS and args[0].is_meta:
+        if func in self._CHANGES and args[0].is_meta:
             return args[0]
         if func in self._FACTORIES:
             kwargs["device"] = kwargs.get("device") or "meta"  # layers pass None on
@@ -199,8 +199,11 @@ def _in_float32(component: Component, expected: Mapping[str, Tensor]) -> dict[st
         name, tensor = component.tensors.popitem()
         if tensor.dtype != torch.float32 or tensor.stride() != expected[name].stride():
             # In the model's own memory format, so that nothing is copied once more.
-            like = torch.empty_like(expected[name], dtype=torch.float32, device="cpu")
-            tensor = like.copy_(tensor)
+            like = expected[name]  # not empty_like, whose form for "meta" imports much of torch
+            memory = torch.empty_strided(
+                like.shape, like.stride(), dtype=torch.float32, device="cpu"
+            )
+            tensor = memory.copy_(tensor)
         state[name] = tensor
     try:
         _check_values(state)
