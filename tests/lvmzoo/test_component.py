@@ -115,5 +115,7 @@ def test_another_hash_is_told_before_what_it_leads_to(tmp_path):
         bad = bytearray(data)
         bad[at] ^= 4
         (tmp_path / "x").write_bytes(bad)
-        with pytest.raises(CheckpointError, match=r"its SHA-256 is .{12}\.\.\., expected 0{12}\.\.\."):
+        with pytest.raises(
+            CheckpointError, match=r"its SHA-256 is .{12}\.\.\., expected 0{12}\.\.\."
+        ):
             read_component(tmp_path / "x", sha256="0" * 64, size=len(data))
