@@ -11,9 +11,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from fake_hub import FakeHub
 from PIL import Image
 from support.factories import DIGITS, ENTRIES, make_data, make_tiny
-from support.fake_hub import FakeHub
 
 from lvmzoo import VQVAE, create_model, registry
 from lvmzoo.models.base import ZooModel

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from support.fake_hub import Drop
+from fake_hub import Drop
 from support.faults import REPOSITORY, weights_only
 from support.limits import no_space
 

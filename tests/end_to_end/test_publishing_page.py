@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from fake_hub import TOKEN, FakeHub
 from PIL import Image
 from support import ROOT
-from support.fake_hub import TOKEN, FakeHub
 
 pytestmark = pytest.mark.slow
 

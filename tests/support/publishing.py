@@ -1,8 +1,8 @@
 """The command `training.publish`, called as tests call it."""
 
 from click.testing import CliRunner
+from fake_hub import TOKEN
 
-from support.fake_hub import TOKEN
 from training.publish import main
 
 NAME = "vae2d_gaussian1"

@@ -78,7 +78,10 @@ def _load_whole(images: ImageSet, data: DataSet, split: str, root: Path) -> Spli
         x, labels = images.read(root, split)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"the {data.title} under {root} cannot be read ({reason})") from None
+        raise DataError(
+            f"the {data.title} under {root} cannot be read ({reason}); remove {folder} and it is "
+            "downloaded again"
+        ) from None
     if len(x) != len(labels) or not len(x):
         raise DataError(f"the {data.title} under {root} has {len(x)} images, {len(labels)} labels")
     return Split(x, labels.long(), data.classes, f"the original {data.title}")

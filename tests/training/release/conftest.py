@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.fake_hub import TOKEN
+from fake_hub import TOKEN
 from support.publishing import NAME, publish
 
 from lvmzoo import registry

@@ -1,7 +1,7 @@
 """Publishing to a Hub that the test plays itself, whatever it answers."""
 
 import pytest
-from support.fake_hub import Drop
+from fake_hub import Drop
 from support.publishing import FILES, NAME, publish
 
 import lvmzoo
