@@ -26,12 +26,7 @@ FIRST = 1000
 
 
 def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
-    """Load an entry's own weights, or those in a file or folder.
-
-    Raises:
-        CheckpointError: They are absent or damaged.
-        ValueError: They are of another class.
-    """
+    """Load an entry's own weights, or those in a file or folder, which must be of its class."""
     if weights is None:
         model = loading.from_pretrained(info.name)
     else:
@@ -46,11 +41,7 @@ def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
 def measure(
     model: ZooModel, split: Split, *, full: bool = True, train: Split | None = None
 ) -> Measured:
-    """Measure a model; see `Family.measure`.
-
-    Raises:
-        ValueError: A figure has no entry in the `metrics` of its family.
-    """
+    """Measure a model; see `Family.measure`. A figure that is not presented is a `ValueError`."""
     family = family_of(type(model).__name__)
     split = split.for_classes(getattr(model.config, "classes", ()))
     figures, examples = family.measure(model, split, full=full, train=train)

@@ -104,9 +104,6 @@ def fit_entry(entry: EntryRun) -> bool:
 
     Returns:
         Whether the entry is complete; then its folder holds the files of all components.
-
-    Raises:
-        OtherRunError: The folder holds a run of another recipe or data.
     """
     trained = False
     for run in entry.runs:

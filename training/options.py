@@ -67,11 +67,7 @@ compile_option = click.option(
 
 
 def read_split(info: ModelInfo, split: str, data: Path, images: Path | None) -> Split:
-    """Read a split of an entry's data set, or of one's own pictures if there are any.
-
-    Raises:
-        DataError: They cannot be read.
-    """
+    """Read a split of an entry's data set, or of one's own pictures if there are any."""
     if images is None:
         return load_split(info.dataset, split, data)
     if info.image_shape is None:

@@ -10,6 +10,7 @@ import json
 import math
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -105,11 +106,7 @@ class Run:
         return identity
 
     def check_same(self, found: Mapping[str, Any]) -> None:
-        """Check that a checkpoint or record is of this run.
-
-        Raises:
-            OtherRunError: It is of another; the message says in what they differ.
-        """
+        """Raise an `OtherRunError` if a checkpoint or record is not of this run."""
         for key, value in self.identity.items():
             there, differs = found.get(key), key.replace("_", " ")
             if key == "recipe":
@@ -127,11 +124,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether `out` holds this run, finished.
-
-        Raises:
-            OtherRunError: It holds another.
-        """
+        """Whether `out` holds this run, finished; if it holds another, it is an error."""
         if not (self.out / RECORD).exists():
             return False
         self.check_same(read_record(self.out))
@@ -170,10 +163,7 @@ class EntryRun:
 
         A model of one component is trained in `out` itself. Others have a folder in it for each
         component; a component that the recipe takes from another entry is looked for beside `out`,
-        then among the bundled weights.
-
-        Raises:
-            CheckpointError: What another entry is to give does not exist.
+        then among the bundled weights; if it is in neither, it is a `CheckpointError`.
         """
         shared = {c: _find_shared(c, entry, out.parent) for c, entry in recipe.shared.items()}
         given, runs = dict(shared), []
@@ -267,11 +257,8 @@ def sha256_of(files: Mapping[str, Path]) -> dict[str, str]:
 
 def commit() -> str | None:
     """Return the commit of the code that runs; None outside a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(
-            [*command, "--abbrev=40", "--exclude=*"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+    command = "git describe --always --dirty --abbrev=40 --exclude=*"
+    with suppress(OSError):  # there may be no git
+        done = subprocess.run(command.split(), cwd=Path(__file__).parent, capture_output=True)
+        return done.stdout.decode().strip() or None
+    return None

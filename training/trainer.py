@@ -190,11 +190,7 @@ class Trainer:
         return {name: value / len(split) for name, value in sums.items()}
 
     def save(self, log_bytes: int) -> None:
-        """Write a checkpoint of this moment, unless the run has died.
-
-        Raises:
-            TrainingError: As `check_finite`; the checkpoints before it stay.
-        """
+        """Write a checkpoint of this moment, unless the run has died (`check_finite`)."""
         self.check_finite()
         tensors = {f"model.{k}": v for k, v in self.weights.items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.items()}
@@ -207,12 +203,9 @@ class Trainer:
         checkpoints.save(self.run.out, self.step, tensors, facts | self.run.identity)
 
     def check_finite(self) -> None:
-        """Look at the losses since the last epoch and at the weights; this waits for the device.
+        """Raise a `TrainingError` unless losses and weights are finite; this waits for the device.
 
         A step can end with a finite loss and ruined weights, which only the next loss would show.
-
-        Raises:
-            TrainingError: One was not finite.
         """
         died = ""
         if not math.isfinite(loss := self.sums["loss"].item() if self.sums else 0.0):
@@ -226,11 +219,7 @@ class Trainer:
             )
 
     def restore(self, saved: checkpoints.Saved) -> int:
-        """Go back to a checkpoint; return how long the log was.
-
-        Raises:
-            OtherRunError: It belongs to another run.
-        """
+        """Go back to a checkpoint of this very run; return how long the log was."""
         self.run.check_same(saved.facts)
 
         def part(prefix: str) -> dict[str, Tensor]:

@@ -8,26 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from support import ROOT
-from support.factories import ENTRIES, make_data, make_tiny
+from support.factories import COMMIT, ENTRIES, draw, equal, make_data, make_tiny
 from support.limits import no_space
 
 import lvmzoo
 from lvmzoo import VAE, VAE2D, VQVAE, CheckpointError, loading
 from lvmzoo.checkpoint import Skeleton
-from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import UnknownModelError
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def draw(model: ZooModel) -> torch.Tensor:
-    return model.sample(4, generator=torch.Generator().manual_seed(3))
-
-
-def equal(a: ZooModel, b: ZooModel) -> bool:
-    pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
-    return all(m == n and torch.equal(s, t) for (m, s), (n, t) in pairs)
-
 
 # Entries
 

@@ -8,22 +8,10 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from support.factories import make_tiny
+from support.factories import COMMIT, equal, make_tiny
 
 import lvmzoo
 from lvmzoo import VAE, VAE2D, CheckpointError, loading
-from lvmzoo.models.base import ZooModel
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def draw(model: ZooModel) -> torch.Tensor:
-    return model.sample(4, generator=torch.Generator().manual_seed(3))
-
-
-def equal(a: ZooModel, b: ZooModel) -> bool:
-    pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
-    return all(m == n and torch.equal(s, t) for (m, s), (n, t) in pairs)
 
 
 def cached(cache: Path, repo_id: str, source: Path) -> None:

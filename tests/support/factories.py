@@ -1,4 +1,4 @@
-"""Small models, and the names of the entries that tests give weights."""
+"""Small models, the entries that tests give weights, and what is compared of models."""
 
 import torch
 
@@ -36,3 +36,15 @@ def make_data(model: ZooModel, n: int = 6) -> torch.Tensor:
     if isinstance(model, VAE2D):
         return 2 * torch.randn(n, 2, generator=generator)
     return torch.rand(n, *model.config.image_shape, generator=generator)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def draw(model: ZooModel) -> torch.Tensor:
+    return model.sample(4, generator=torch.Generator().manual_seed(3))
+
+
+def equal(a: ZooModel, b: ZooModel) -> bool:
+    pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
+    return all(m == n and torch.equal(s, t) for (m, s), (n, t) in pairs)

@@ -8,7 +8,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.families import family_of, recipe_of
-from training.families.base import Metric
 from training.recipe import train_command, with_defaults
 from training.release import records
 from training.run import component_of, records_of
@@ -56,7 +55,7 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
         usage=family.usage(info),
         run=run,
         test=test,
-        figures=_ordered(metrics, test["metrics"]),
+        figures=[(m, test["metrics"][k]) for k, m in metrics.items() if k in test["metrics"]],
         baseline=record.get("baseline"),
         plain_figures=[(m, ours[k], plain[k]) for k, m in metrics.items() if k in plain],
         comparison=record.get("comparison"),
@@ -115,12 +114,6 @@ def _metadata(info: ModelInfo, record: dict[str, Any], data: DataSet, own: bool)
         model_name=info.name,
         eval_results=results,
     )
-
-
-def _ordered(
-    metrics: "dict[str, Metric] | Any", values: dict[str, float]
-) -> list[tuple[Metric, float]]:
-    return [(metric, values[key]) for key, metric in metrics.items() if key in values]
 
 
 def _epochs(count: int) -> str:

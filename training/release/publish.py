@@ -103,13 +103,9 @@ def _fill(
 
 
 def upload(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> str:
-    """Upload a folder to the Hub in one commit; the same content again makes none.
+    """Upload a folder to the Hub in one commit, and return the head commit.
 
-    Returns:
-        The repository's head commit.
-
-    Raises:
-        ValueError: There is no token, it may not write, or the Hub cannot be reached.
+    The same content again makes none. Whatever the Hub refuses is a `ValueError`.
     """
     token = _token()
     if not sys.stderr.isatty():
@@ -139,13 +135,9 @@ def _token() -> str:
 
 
 def commit_to_git(folder: Path, root: Path, repo_id: str) -> str:
-    """Commit a folder into the git repository `root/models/ORG/NAME`, made if absent.
+    """Commit a folder into the git repository `root/models/ORG/NAME`; return the head commit.
 
-    Returns:
-        The head commit; the same content again makes no new one.
-
-    Raises:
-        ValueError: git fails.
+    The repository is made if it is absent; the same content again makes no new commit.
     """
     repository = root / "models" / repo_id
     if not (repository / ".git").exists():
@@ -176,14 +168,9 @@ def _git(repository: Path, *arguments: str) -> str:
 
 
 def pin(info: ModelInfo, repo_id: str, revision: str | None) -> str:
-    """Write an entry's repository and its present commit into the registry's index.
+    """Write an entry's repository and its present commit into the registry's index; return it.
 
-    Returns:
-        The commit.
-
-    Raises:
-        ValueError: The entry has no weights, or the repository cannot be read.
-        CheckpointError: The repository does not hold the entry's bytes.
+    A repository that does not hold the entry's bytes is refused.
     """
     if not info.pretrained:
         raise ValueError(f"{info.name} has no weights yet")
