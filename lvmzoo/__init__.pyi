@@ -6,6 +6,7 @@ from lvmzoo.entries import from_pretrained as from_pretrained
 from lvmzoo.images import load_images as load_images
 from lvmzoo.images import save_images as save_images
 from lvmzoo.images import transform as transform
+from lvmzoo.models.bernoulli_vae import BernoulliVAE as BernoulliVAE
 from lvmzoo.models.vae import VAE as VAE
 from lvmzoo.models.vae2d import VAE2D as VAE2D
 from lvmzoo.models.vlae import VLAE as VLAE

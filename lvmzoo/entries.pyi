@@ -3,6 +3,7 @@ import pathlib
 from typing import Literal, overload
 
 from lvmzoo.models.base import ZooModel
+from lvmzoo.models.bernoulli_vae import BernoulliVAE
 from lvmzoo.models.vae import VAE
 from lvmzoo.models.vae2d import VAE2D
 from lvmzoo.models.vlae import VLAE
@@ -10,6 +11,7 @@ from lvmzoo.models.vqvae import VQVAE
 
 _VAE2DEntry = Literal["vae2d_gaussian1", "vae2d_gaussian2"]
 _VAEEntry = Literal["vae_cifar10", "vae_mnist", "vae_svhn"]
+_BernoulliVAEEntry = Literal["vae_bmnist"]
 _VLAEEntry = Literal["vlae_cifar10", "vlae_mnist", "vlae_svhn"]
 _VQVAEEntry = Literal[
     "vqvae_cifar10",
@@ -24,6 +26,8 @@ _VQVAEEntry = Literal[
 def create_model(name: _VAE2DEntry, pretrained: bool = False) -> VAE2D: ...
 @overload
 def create_model(name: _VAEEntry, pretrained: bool = False) -> VAE: ...
+@overload
+def create_model(name: _BernoulliVAEEntry, pretrained: bool = False) -> BernoulliVAE: ...
 @overload
 def create_model(name: _VLAEEntry, pretrained: bool = False) -> VLAE: ...
 @overload
@@ -50,6 +54,16 @@ def from_pretrained(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> VAE: ...
+@overload
+def from_pretrained(
+    name: _BernoulliVAEEntry,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | pathlib.Path | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> BernoulliVAE: ...
 @overload
 def from_pretrained(
     name: _VLAEEntry,

@@ -92,6 +92,14 @@ DATASETS: Mapping[str, DataSet] = MappingProxyType(
                 content_size=28,
             ),
             DataSet(
+                name="bmnist",
+                title="binarised MNIST",
+                shape=(1, 28, 28),
+                licence="CC BY-SA 3.0",
+                source="LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/",
+                classes=_DIGITS,
+            ),
+            DataSet(
                 name="cifar10",
                 title="CIFAR-10",
                 shape=(3, 32, 32),
@@ -121,6 +129,7 @@ class _Family:
     paper: str
     datasets: tuple[str, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""  # of the entries' names, where it is not the family's name
 
 
 _IMAGE_SETS = ("mnist", "cifar10", "svhn")
@@ -137,6 +146,13 @@ _FAMILIES = {
         summary="convolutional VAE, 16-D latent, prior N(0, I), decoder N(mu(z), I)",
         paper=_VAE_PAPER,
         datasets=_IMAGE_SETS,
+    ),
+    "bernoulli_vae": _Family(
+        model_class="BernoulliVAE",
+        summary="VAE on binary images, 50-D latent, prior N(0, I), Bernoulli decoder",
+        paper="Burda et al. 2015, https://arxiv.org/abs/1509.00519",
+        datasets=("bmnist",),
+        prefix="vae",
     ),
     "vlae": _Family(
         model_class="VLAE",
@@ -159,8 +175,8 @@ _FAMILIES = {
     ),
 }
 _ENTRIES = {
-    f"{prefix}_{dataset}": (family, DATASETS[dataset])
-    for prefix, family in _FAMILIES.items()
+    f"{family.prefix or name}_{dataset}": (family, DATASETS[dataset])
+    for name, family in _FAMILIES.items()
     for dataset in family.datasets
 }
 

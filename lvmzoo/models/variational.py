@@ -1,4 +1,4 @@
-"""What VAE2D, VAE and VLAE share: posterior, bounds, samples and interpolations.
+"""What all VAEs share: posterior, bounds, samples and interpolations.
 
 A subclass says how to infer, observe and rescale; everything here follows from that.
 Reference: Auto-Encoding Variational Bayes (Kingma and Welling 2013),
@@ -79,6 +79,21 @@ class VariationalModel(ZooModel):
         """Mean and log standard deviation of p(x|z), scaled; the latter broadcasts."""
         raise NotImplementedError
 
+    # The decoder is a diagonal Gaussian unless a subclass has another.
+
+    def _decoder_log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x|z), (N,), for scaled x."""
+        return gaussian_log_prob(x, *self._observe(z))
+
+    def _decoder_mean(self, z: Tensor) -> Tensor:
+        """Mean of p(x|z), scaled."""
+        return self._observe(z)[0]
+
+    def _decoder_draw(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A draw from p(x|z), scaled."""
+        mean, log_std = self._observe(z)
+        return mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
+
     def _prior_log_prob(self, z: Tensor) -> Tensor:
         return gaussian_log_prob(z, 0.0, torch.zeros_like(z))
 
@@ -112,7 +127,7 @@ class VariationalModel(ZooModel):
         if noise is None:
             noise = self._randn(*mean.shape, generator=generator)
         z = mean + log_std.exp() * noise
-        reconstruction = gaussian_log_prob(x, *self._observe(z)).mean()
+        reconstruction = self._decoder_log_prob(x, z).mean()
         kl = self._kl(z, noise, mean, log_std).mean()
         return VariationalOutput(kl - reconstruction, reconstruction, kl)
 
@@ -204,12 +219,11 @@ class VariationalModel(ZooModel):
         if labels is not None:
             raise ValueError(f"a {type(self).__name__} is unconditional: it takes no labels")
         noise = self._randn(n, self.config.latent_dim, generator=generator)
-        mean, log_std = self._observe(self._prior_transform(temperature * noise))
-        if decoder_noise:
-            mean = mean + log_std.exp() * self._randn(*mean.shape, generator=generator)
-        if can_read(mean) and not torch.isfinite(mean).all():
+        z = self._prior_transform(temperature * noise)
+        x = self._decoder_draw(z, generator) if decoder_noise else self._decoder_mean(z)
+        if can_read(x) and not torch.isfinite(x).all():
             raise ValueError(f"at temperature {temperature} samples are not finite; lower it")
-        return self._unscale(mean)
+        return self._unscale(x)
 
     def elbo(
         self, x: Tensor, *, num_samples: int = 1, generator: torch.Generator | None = None
@@ -227,8 +241,7 @@ class VariationalModel(ZooModel):
         def terms(
             x: Tensor, z: Tensor, noise: Tensor, mean: Tensor, log_std: Tensor
         ) -> tuple[Tensor, Tensor]:
-            density = gaussian_log_prob(x, *self._observe(z))
-            return density, self._kl(z, noise, mean, log_std)
+            return self._decoder_log_prob(x, z), self._kl(z, noise, mean, log_std)
 
         draws = list(self._of_draws(terms, x, num_samples, generator))
         reconstruction, kl = (
@@ -254,7 +267,7 @@ class VariationalModel(ZooModel):
         """
 
         def weight(x: Tensor, z: Tensor, noise: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-            log_joint = gaussian_log_prob(x, *self._observe(z)) + self._prior_log_prob(z)
+            log_joint = self._decoder_log_prob(x, z) + self._prior_log_prob(z)
             return log_joint - noise_log_prob(noise, log_std)
 
         log_weights = torch.cat(list(self._of_draws(weight, x, num_samples, generator)))
@@ -300,7 +313,7 @@ class VariationalModel(ZooModel):
         return x, mean, log_std
 
     def _decode(self, z: Tensor, what: str) -> Tensor:
-        return check_reached(self._unscale(self._observe(z)[0]), what)
+        return check_reached(self._unscale(self._decoder_mean(z)), what)
 
     def _of_draws(
         self,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lvmzoo.registry import DATASETS, DataSet
+from training.data.bmnist import BinarisedMNIST
 from training.data.folders import load_folder
 from training.data.split import DataError, Split, as_input, sha256
 from training.data.synthetic import Gaussian
@@ -25,6 +26,7 @@ READERS: Mapping[str, Reader] = {
     "gaussian1": Gaussian(mean=(1.0, 2.0), scale=(5.0, 1.0), seed=1),
     "gaussian2": Gaussian(mean=(-1.0, 2.0), scale=(1.0, 5.0), seed=11),
     "mnist": MNIST(),
+    "bmnist": BinarisedMNIST(),
     "cifar10": CIFAR10(),
     "svhn": SVHN(),
 }

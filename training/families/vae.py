@@ -4,13 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from lvmzoo.registry import ModelInfo
-from training.data import Split, as_input
 from training.families.base import Metric
-from training.families.images import COLUMNS, PICTURES, QUALITY, draw_images
+from training.families.images import QUALITY
 from training.families.variational import VariationalFamily
 from training.metrics import psnr, squared_error
 
@@ -21,7 +19,6 @@ class _VAE(VariationalFamily):
         "half_squared_error": Metric("0.5 ‖x - mu(z)‖², posterior draws", "images in [-1, 1]"),
         **QUALITY,
     }
-    pictures: ClassVar = {"samples": "Samples", **PICTURES}
     limits = (
         "Samples and reconstructions are blurred: a decoder N(mu(z), I) with 16 latents keeps the "
         "layout and colours of a picture and averages over the rest. The fixed unit variance also "
@@ -38,11 +35,6 @@ class _VAE(VariationalFamily):
 
     def figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
         return {"psnr": psnr(examples["mse"].mean().item())}
-
-    @torch.inference_mode()
-    def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
-        x = as_input(split.x[: 6 * COLUMNS]).to(model.device)
-        draw_images(model, x, torch.Generator().manual_seed(0), stem)
 
     def usage(self, info: ModelInfo) -> str:
         return (

@@ -1,6 +1,5 @@
 """What the families of variational models share: the bounds on log p(x)."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,8 +9,7 @@ from torch import Tensor
 from lvmzoo.models.variational import VariationalModel
 from training.data import Split, as_input
 from training.families.base import BATCH, Family, Measured, Metric, joined, means
-
-IMPORTANCE_SAMPLES = 64
+from training.families.images import COLUMNS, PICTURES, draw_images
 
 
 class VariationalFamily(Family):
@@ -21,19 +19,25 @@ class VariationalFamily(Family):
         "elbo": Metric("ELBO", "nats, higher is better"),
         "reconstruction": Metric("E_q log p(x\\|z)", "nats, higher is better"),
         "kl": Metric("KL(q(z\\|x) ‖ p(z))", "nats"),
-        "log_likelihood": Metric(
-            f"importance-weighted bound, {IMPORTANCE_SAMPLES} samples", "nats, higher is better"
-        ),
+        "log_likelihood": Metric("importance-weighted bound, 64 samples", "nats, higher is better"),
     }
+    pictures: ClassVar[Mapping[str, str]] = {"samples": "Samples", **PICTURES}
     elbo_samples: ClassVar[int] = 1
+    importance_samples: ClassVar[int] = 64
 
-    @abstractmethod
     def terms(self, model: Any, x: Tensor, elbo: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what else is measured of each x, (N,) each, given the terms of the ELBO."""
+        return {}
 
-    @abstractmethod
     def figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the figures that are no means of terms."""
+        return {}
+
+    @torch.inference_mode()
+    def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
+        """Draw samples, reconstructions and interpolations of images."""
+        x = as_input(split.x[: 6 * COLUMNS]).to(model.device)
+        draw_images(model, x, torch.Generator().manual_seed(0), stem)
 
     @torch.inference_mode()
     def measure(
@@ -49,7 +53,7 @@ class VariationalFamily(Family):
             )
             if full:
                 terms["log_likelihood"] = model.log_likelihood(
-                    x, num_samples=IMPORTANCE_SAMPLES, generator=weighted_draws
+                    x, num_samples=self.importance_samples, generator=weighted_draws
                 )
             parts.append(terms | self.terms(model, x, terms))
         examples = joined(parts)

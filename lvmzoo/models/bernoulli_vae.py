@@ -1,0 +1,105 @@
+"""VAE for binary images, with fully connected networks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lvmzoo.models.base import ImageConfig, require_range
+from lvmzoo.models.variational import VariationalModel
+from lvmzoo.nn.gaussian import mean_and_log_std
+
+__all__ = ["BernoulliVAE", "BernoulliVAEConfig"]
+
+
+@dataclass(frozen=True)
+class BernoulliVAEConfig(ImageConfig):
+    """Config of `BernoulliVAE`.
+
+    Arguments:
+        latent_dim: Dimension D of the latent.
+        hidden: Width of the two hidden layers of encoder and decoder.
+    """
+
+    in_channels: int = 1
+    image_size: int = 28
+    latent_dim: int = 50
+    hidden: int = 200
+
+    def __post_init__(self) -> None:
+        """Check that a model of these sizes can be built."""
+        require_range(self, in_channels=(1, 16), image_size=(1, 1024))
+        require_range(self, latent_dim=(1, 4096), hidden=(1, 65536))
+
+
+class BernoulliVAE(VariationalModel):
+    """VAE for binary images: prior N(0, I), diagonal-Gaussian q(z|x), independent Bernoulli pixels.
+
+    Densities are of images of zeros and ones; a pixel between them counts as the mean over its two
+    values. `decode`, `reconstruct` and `sample` give the probabilities of ones; `sample` with
+    decoder noise gives zeros and ones.
+
+    References:
+        Importance Weighted Autoencoders (Burda et al. 2015), section 5 and figure 2 (one stochastic
+        layer), https://arxiv.org/abs/1509.00519
+
+    Arguments:
+        config: Sizes and classes; see `BernoulliVAEConfig`, whose defaults are taken without one.
+
+    Example:
+        >>> model = BernoulliVAE()
+        >>> x = torch.rand(4, 1, 28, 28).round()
+        >>> model.encode(x).shape, model.elbo(x).kl.shape
+        (torch.Size([4, 50]), torch.Size([4]))
+    """
+
+    Config = BernoulliVAEConfig
+    config: BernoulliVAEConfig
+
+    def __init__(self, config: BernoulliVAEConfig | None = None) -> None:
+        super().__init__(config)
+        pixels = self.config.in_channels * self.config.image_size**2
+        hidden, dim = self.config.hidden, self.config.latent_dim
+        self.encoder = nn.Sequential(nn.Flatten(), *_network(pixels, hidden, 2 * dim))
+        self.decoder = nn.Sequential(*_network(dim, hidden, pixels))
+
+    def _check_data(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
+        return self._check_images(x, what, values=values)
+
+    def _scale(self, x: Tensor) -> Tensor:
+        return x
+
+    def _unscale(self, x: Tensor) -> Tensor:
+        return x
+
+    def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return mean_and_log_std(self.encoder(x), self.dtype)
+
+    def _logits(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.decoder(z).to(self.dtype)  # of autocast's bf16
+        return logits.view(len(z), *self.config.image_shape)
+
+    def _decoder_log_prob(self, x: Tensor, z: Tensor) -> Tensor:
+        nats = F.binary_cross_entropy_with_logits(self._logits(z), x, reduction="none")
+        return -nats.flatten(1).sum(1)
+
+    def _decoder_mean(self, z: Tensor) -> Tensor:
+        return self._logits(z).sigmoid()
+
+    def _decoder_draw(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        p = self._decoder_mean(z)
+        where = generator.device if generator is not None else p.device
+        noise = torch.rand(p.shape, generator=generator, device=where, dtype=p.dtype)
+        return (noise.to(p.device) < p).to(p.dtype)
+
+
+def _network(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
+    return [
+        nn.Linear(inputs, hidden),
+        nn.Tanh(),
+        nn.Linear(hidden, hidden),
+        nn.Tanh(),
+        nn.Linear(hidden, outputs),
+    ]
