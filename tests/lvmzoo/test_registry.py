@@ -81,7 +81,7 @@ def test_every_entry_makes_a_model_of_its_class(name):
     assert model.config.dataset == info.dataset
     assert info.licence == "MIT"
     assert info.summary
-    assert info.paper.startswith(("Kingma", "Chen", "van den Oord"))
+    assert info.paper.startswith(("Kingma", "Burda", "Chen", "van den Oord"))
 
 
 def test_unknown_entry_names_the_nearest():

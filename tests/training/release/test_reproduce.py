@@ -216,7 +216,7 @@ def test_entries_come_after_those_they_need():
         needed = [*recipe.shared.values(), recipe.compare_with]
         assert all(names.index(other) < names.index(name) for other in needed if other)
     datasets = [model_info(name).dataset for name in names]
-    assert sum(a != b for a, b in pairwise(datasets)) == 4
+    assert sum(a != b for a, b in pairwise(datasets)) == 5
 
 
 def test_absent_data_are_skipped_only_where_everything_is_checked(monkeypatch):

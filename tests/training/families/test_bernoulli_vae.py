@@ -1,0 +1,32 @@
+"""How a VAE of binary images is trained and presented."""
+
+import torch
+
+from lvmzoo import BernoulliVAE
+from training.data import Split
+from training.families import family_of
+from training.recipe import Recipe
+
+
+def test_training_images_are_binarised_anew_whenever_they_are_seen():
+    model = BernoulliVAE(BernoulliVAE.Config(image_size=4, latent_dim=2, hidden=8))
+    x = torch.full((3, 1, 4, 4), 51, dtype=torch.uint8)
+    split = Split(x, torch.zeros(3).long(), (), "grey")
+    family = family_of("BernoulliVAE")
+    objective = family.objectives["model"](model, split, Recipe(epochs=1))
+    generator = torch.Generator().manual_seed(0)
+    index = torch.tensor([0, 2] * 1000)
+    seen = objective.batch(index, *objective.draw(len(index), generator))["x"]
+    assert seen.shape == (2000, 1, 4, 4)
+    assert set(seen.unique().tolist()) == {0.0, 1.0}
+    assert abs(seen.mean().item() - 0.2) < 0.01
+    assert len(seen.flatten(1).unique(dim=0)) > 1000
+
+
+def test_its_bound_stands_beside_the_published_one():
+    family = family_of("BernoulliVAE")
+    assert family.importance_samples == 5000
+    metrics = {"log_likelihood": -86.5, "elbo": -90.0, "kl": 25.0}
+    assert family.headline(metrics).startswith(
+        "importance-weighted bound -86.50 nats (Burda et al. -86.76)"
+    )
