@@ -8,6 +8,7 @@ latest are kept.
 
 import hashlib
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
 def sweep(folder: Path) -> None:
     """Remove what a process that was killed has left half-written."""
     for path in folder.glob(".lvmzoo-*.tmp"):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def load_latest(folder: Path) -> Saved | None:

@@ -98,7 +98,7 @@ def test_server_killed_while_it_sends_and_started_again(case, elsewhere, tmp_pat
         port = free.getsockname()[1]
 
     def serve(stall: str) -> subprocess.Popen:
-        script = [sys.executable, ROOT / "tests/support/fake_hub.py", str(port), REPOSITORY]
+        script = [sys.executable, ROOT / "tests/fake_hub.py", str(port), REPOSITORY]
         process = subprocess.Popen(
             [*script, tmp_path / "published", stall], stdout=subprocess.PIPE, text=True
         )
