@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,12 @@ def test_the_commands_of_the_readme_run(desk):
     for name in ("points", "horses", "completed", "reconstructed", "between"):
         assert (desk / f"{name}.png").stat().st_size > 0
     assert (desk / "decoded").is_dir()
+
+
+def test_what_a_package_index_shows_stands_by_itself(desk):
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        page = ROOT / tomllib.load(file)["project"]["readme"]
+    targets = re.findall(r"\]\(([^)]*)\)|src=\"([^\"]*)\"", page.read_text(encoding="utf-8"))
+    assert all("://" in "".join(target) for target in targets)
+    exec(code(page, "python"), {})
+    assert (desk / "horses.png").stat().st_size > 0
