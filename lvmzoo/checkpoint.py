@@ -24,6 +24,7 @@ __all__ = [
     "Component",
     "Skeleton",
     "build_config",
+    "compare",
     "config_dict",
     "fill",
     "prepare",
@@ -185,7 +186,7 @@ def fill(model: M, components: Mapping[str, Component]) -> M:
     """
     expected = {name: submodule(model, name).state_dict() for name in components}
     for name, component in components.items():
-        _compare(expected[name], component)
+        compare(expected[name], component)
     states = {name: _in_float32(c, expected[name]) for name, c in components.items()}
     for name, state in states.items():
         submodule(model, name).load_state_dict(state, assign=True)
@@ -212,7 +213,12 @@ def _in_float32(component: Component, expected: Mapping[str, Tensor]) -> dict[st
     return state
 
 
-def _compare(expected: Mapping[str, Tensor], component: Component) -> None:
+def compare(expected: Mapping[str, Tensor], component: Component) -> None:
+    """Check that a component's tensors have the names, shapes and dtypes that a model expects.
+
+    Raises:
+        CheckpointError: They have not; the message names the file and the difference.
+    """
     path, tensors = component.path, component.tensors
     difference = _names_differ(expected, tensors)
     if difference:

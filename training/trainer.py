@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lvmzoo.checkpoint import CheckpointError, Skeleton, read_component, submodule
+from lvmzoo.checkpoint import CheckpointError, Skeleton, compare, read_component, submodule
 from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from training import checkpoints
@@ -246,11 +246,6 @@ def _load_component(model: ZooModel, name: str, path: Path) -> None:
     if component.metadata != model.component_metadata(name):
         raise CheckpointError(f"{path} was saved for another model or config than this run's")
     module = submodule(model, name)
-    if _shapes(component.tensors) != _shapes(module.state_dict()):
-        raise CheckpointError(f"{path} holds other tensors than the model has")
+    compare(module.state_dict(), component)
     module.load_state_dict(component.tensors)
     module.requires_grad_(False)
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
