@@ -9,7 +9,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 import lvmzoo
 from training.evaluate import measure
-from training.families import family_of, variational
+from training.families import family_of
+from training.families.variational import VariationalFamily
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_image_figures_agree_with_their_definitions(model):
 
 @pytest.mark.parametrize("name", ["vae_cifar10", "vlae_cifar10"])
 def test_leaving_out_the_costly_figure_changes_no_other(name, monkeypatch):
-    monkeypatch.setattr(variational, "IMPORTANCE_SAMPLES", 2)
+    monkeypatch.setattr(VariationalFamily, "importance_samples", 2)
     torch.manual_seed(0)
     model = lvmzoo.create_model(name).eval()
     whole, _ = measure(model, noise(20, model.config.classes))
