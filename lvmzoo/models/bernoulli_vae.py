@@ -82,8 +82,9 @@ class BernoulliVAE(VariationalModel):
         return logits.view(len(z), *self.config.image_shape)
 
     def _decoder_log_prob(self, x: Tensor, z: Tensor) -> Tensor:
-        nats = F.binary_cross_entropy_with_logits(self._logits(z), x, reduction="none")
-        return -nats.flatten(1).sum(1)
+        # x log p + (1 - x) log (1 - p) is x l - log(1 + exp l) for logits l, in fewer passes.
+        logits = self._logits(z)
+        return (x * logits - F.softplus(logits)).flatten(1).sum(1)
 
     def _decoder_mean(self, z: Tensor) -> Tensor:
         return self._logits(z).sigmoid()
