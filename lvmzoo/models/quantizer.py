@@ -91,7 +91,8 @@ class VectorQuantizer(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the code vectors anew, uniformly in [-1 / K, 1 / K]."""
-        self.codebook.uniform_(-1, 1).div_(len(self.codebook))
+        bound = 1 / len(self.codebook)
+        self.codebook.uniform_(-bound, bound)
 
     def nearest(self, features: Tensor) -> Tensor:
         """Return the codes (...) nearest to features (..., D), by one matrix product."""

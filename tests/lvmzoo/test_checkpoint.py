@@ -1,14 +1,18 @@
 import ast
 import io
 import json
+import os
 import pickle
 import random
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save
+from support import ROOT
 from support.factories import make_tiny
 
 import lvmzoo
@@ -246,3 +250,19 @@ def test_read_config_of_a_saved_model(vae_folder):
     config = read_config(vae_folder / "config.json")
     assert config.pop("model_class") == "VAE"
     assert config == config_dict(make_tiny("VAE").config)
+
+
+@pytest.mark.parametrize("name", lvmzoo.list_models("*_svhn", pretrained=True))
+def test_loading_imports_no_compiler(name):
+    """Operations on "meta" that are written in Python import much of torch, for a second."""
+    code = (
+        "import sys, lvmzoo, torch, torch.utils.checkpoint\n"
+        f"cls = getattr(lvmzoo, lvmzoo.model_info({name!r}).model_class)\n"
+        "before = set(sys.modules)\n"
+        f"lvmzoo.create_model({name!r}, pretrained=True)\n"
+        "new = {m for m in set(sys.modules) - before if m.startswith(('torch', 'sympy'))}\n"
+        "assert len(new) < 10, sorted(new)[:5]\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-500:]
