@@ -164,7 +164,7 @@ def test_a_class_of_somebodys_own_is_not_saved(tmp_path):
     class MyVAE(VAE):
         pass
 
-    with pytest.raises(CheckpointError, match=r"cannot save this MyVAE: .*VAE2D, VAE, VLAE"):
+    with pytest.raises(CheckpointError, match=r"cannot save this MyVAE: .*\(VAE2D, VAE, .*VLAE"):
         MyVAE(make_tiny("VAE").config).save_pretrained(tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
