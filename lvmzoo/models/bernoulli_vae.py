@@ -68,12 +68,6 @@ class BernoulliVAE(VariationalModel):
     def _check_data(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
         return self._check_images(x, what, values=values)
 
-    def _scale(self, x: Tensor) -> Tensor:
-        return x
-
-    def _unscale(self, x: Tensor) -> Tensor:
-        return x
-
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return mean_and_log_std(self.encoder(x), self.dtype)
 

@@ -60,12 +60,6 @@ class VAE2D(VariationalModel):
     def _check_data(self, x: Any, what: str = "points", *, values: bool = True) -> Tensor:
         return check_tensor(x, (None, 2), what, self.device, dtype=self.dtype, values=values)
 
-    def _scale(self, x: Tensor) -> Tensor:
-        return x
-
-    def _unscale(self, x: Tensor) -> Tensor:
-        return x
-
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return mean_and_log_std(self.encoder(x), self.dtype)
 

@@ -64,12 +64,12 @@ class VariationalModel(ZooModel):
         raise NotImplementedError
 
     def _scale(self, x: Tensor) -> Tensor:
-        """From what users hold to what densities are of."""
-        raise NotImplementedError
+        """From what users hold to what densities are of; the same, unless a subclass differs."""
+        return x
 
     def _unscale(self, x: Tensor) -> Tensor:
         """The inverse of `_scale`, into the range that users hold."""
-        raise NotImplementedError
+        return x
 
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z|x), (N, D) each, for scaled x."""

@@ -108,13 +108,14 @@ def _differences(info: ModelInfo, record: dict[str, Any], data: Path) -> Iterato
     yield from _unknown_metrics(info, record)
     made = records_of(record["run"])
     variants = record["run"]["variants"]
-    for run in bundled_run(info, data, variants).runs:
+    runs = bundled_run(info, data, variants).runs
+    for run in runs:
         yield from identity(run, made[run.component])
         yield from _first_steps(run, made[run.component])
     for split in ("validation", "test"):
         yield from _figures(info, model, record[split], split, data)
     if family_of(info.model_class).retrained is not None:
-        yield from _retrained(bundled_run(info, data, variants).runs[0], record, data)
+        yield from _retrained(runs[0], record, data)
 
 
 def identity(run: Run, recorded: dict[str, Any]) -> list[str]:
