@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from lvmzoo.component import CheckpointError, Component, read_component, serialize, sha256_of
 
 __all__ = [
+    "LATER",
     "CheckpointError",
     "Component",
     "Skeleton",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+# Metadata of a config's field that came when files had been made without it: at its default it is
+# left out, so that the same model keeps the same bytes and hashes.
+LATER = {"later": True}
 _MAX_CONFIG_BYTES = 1 << 20
 _WRAPPERS = {"_orig_mod", "module"}  # torch.compile's name for what it wraps, and DataParallel's
 
@@ -90,7 +94,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def config_dict(config: Any) -> dict[str, Any]:
     """Return a config dataclass as JSON holds it: tuples become lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.metadata == LATER and values[field.name] == field.default:
+            del values[field.name]
+    plain: dict[str, Any] = json.loads(json.dumps(values))
     return plain
 
 

@@ -1,19 +1,19 @@
 """The autoencoder of a VQ-VAE: encoder, quantizer, decoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lvmzoo.checkpoint import LATER
 from lvmzoo.models.base import ImageConfig, require_range
 from lvmzoo.models.quantizer import Quantized, VectorQuantizer
 
 __all__ = ["Autoencoder", "AutoencoderConfig", "AutoencoderOutput"]
 
 COMMITMENT = 0.25  # beta in equation 3 of the paper
-DOWNSAMPLING = 4
 
 
 @dataclass(frozen=True)
@@ -21,27 +21,60 @@ class AutoencoderConfig(ImageConfig):
     """Config of `Autoencoder`.
 
     Arguments:
-        channels: Width of encoder and decoder, and dimension D of a code vector.
+        channels: Dimension D of a code vector.
         residual_channels: Width inside the residual blocks.
-        residual_layers: Residual blocks in the encoder, and in the decoder.
+        residual_layers: Residual blocks at the resolution of the codes, in the encoder and in the
+            decoder.
         num_codes: Size K of the codebook.
+        downsampling: Pixels along a side of the picture for one code: 4, 8 or 16.
+        width: Channels at the resolution of the codes; 0 stands for D.
+        stem_width: Channels at the resolutions between the picture's and the codes'; 0 stands for
+            that width.
+        stem_layers: Residual blocks at each of these in the encoder; the decoder has twice as many.
+        norm_groups: Groups of a GroupNorm before each SiLU; 0 stands for ReLU without norms.
     """
 
     channels: int = 256
     residual_channels: int = 64
     residual_layers: int = 2
     num_codes: int = 128
+    downsampling: int = field(default=4, metadata=LATER)
+    width: int = field(default=0, metadata=LATER)
+    stem_width: int = field(default=0, metadata=LATER)
+    stem_layers: int = field(default=0, metadata=LATER)
+    norm_groups: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Check that a model of these sizes can be built."""
         super().__post_init__()
         require_range(self, channels=(1, 4096), residual_channels=(1, 4096))
         require_range(self, residual_layers=(0, 64), num_codes=(2, 65536))
+        require_range(self, width=(0, 4096), stem_width=(0, 4096), stem_layers=(0, 64))
+        require_range(self, norm_groups=(0, 4096))
+        if self.downsampling not in (4, 8, 16):
+            raise ValueError(f"downsampling must be 4, 8 or 16, not {self.downsampling}")
+        if self.image_size % self.downsampling:
+            raise ValueError(
+                f"image_size must be a multiple of the downsampling {self.downsampling}, "
+                f"not {self.image_size}"
+            )
+        widths = sorted({*self.widths, self.residual_channels})
+        if self.norm_groups and (uneven := [w for w in widths if w % self.norm_groups]):
+            raise ValueError(
+                f"norm_groups must divide every width; {self.norm_groups} does not divide "
+                f"{uneven[0]}"
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
         """Height and width of the code grid."""
-        return self.image_size // DOWNSAMPLING, self.image_size // DOWNSAMPLING
+        return self.image_size // self.downsampling, self.image_size // self.downsampling
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each resolution after a halving, the codes' last."""
+        width = self.width or self.channels
+        return (self.stem_width or width,) * (self.downsampling.bit_length() - 2) + (width,)
 
 
 class AutoencoderOutput(NamedTuple):
@@ -58,7 +91,7 @@ class AutoencoderOutput(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Encoder, quantizer and decoder, for images in [0, 1]."""
+    """Encoder, quantizer and decoder, for images in [0, 1]; a grid of codes is h x w."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -67,20 +100,20 @@ class Autoencoder(nn.Module):
         self.decoder = _decoder(config)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return what is quantised, (N, D, H / 4, W / 4)."""
+        """Return what is quantised, (N, D, h, w)."""
         features: Tensor = self.encoder(2 * x - 1)
         return features.to(self.quantizer.codebook.dtype)
 
     def nearest(self, features: Tensor) -> Tensor:
-        """Return the codes (N, H / 4, W / 4) int64 nearest to features (N, D, H / 4, W / 4)."""
+        """Return the codes (N, h, w) int64 nearest to features (N, D, h, w)."""
         return self.quantizer.nearest(features.permute(0, 2, 3, 1))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the codes (N, H / 4, W / 4) int64 of images (N, C, H, W) in [0, 1]."""
+        """Return the codes (N, h, w) int64 of images (N, C, H, W) in [0, 1]."""
         return self.nearest(self.features(x))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Return the images (N, C, H, W) in [0, 1] of codes (N, H / 4, W / 4) int64."""
+        """Return the images (N, C, H, W) in [0, 1] of codes (N, h, w) int64."""
         images: Tensor = self.decoder(self.quantizer.embed(codes))
         return ((images.to(self.quantizer.codebook.dtype) + 1) / 2).clamp(0, 1)
 
@@ -104,14 +137,15 @@ class Autoencoder(nn.Module):
 
 
 class _Residual(nn.Module):
-    """x + a 1x1 of a 3x3 convolution, each after a ReLU."""
+    """x + a 1x1 of a 3x3 convolution, each after an activation."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, channels: int, config: AutoencoderConfig) -> None:
         super().__init__()
+        hidden = config.residual_channels
         self.block = nn.Sequential(
-            nn.ReLU(),
+            *_activation(channels, config),
             nn.Conv2d(channels, hidden, 3, padding=1),
-            nn.ReLU(),
+            *_activation(hidden, config),
             nn.Conv2d(hidden, channels, 1),
         )
 
@@ -121,29 +155,48 @@ class _Residual(nn.Module):
         return x + y
 
 
-def _residuals(config: AutoencoderConfig) -> list[nn.Module]:
-    sizes = config.channels, config.residual_channels
-    return [_Residual(*sizes) for _ in range(config.residual_layers)]
+def _activation(channels: int, config: AutoencoderConfig) -> list[nn.Module]:
+    if not config.norm_groups:
+        return [nn.ReLU()]
+    return [nn.GroupNorm(config.norm_groups, channels), nn.SiLU()]
+
+
+def _residuals(channels: int, layers: int, config: AutoencoderConfig) -> list[nn.Module]:
+    return [_Residual(channels, config) for _ in range(layers)]
 
 
 def _encoder(config: AutoencoderConfig) -> nn.Sequential:
-    width = config.channels
+    *stem, width = config.widths
+    layers: list[nn.Module] = []
+    before = config.in_channels
+    for channels in stem:
+        layers.append(nn.Conv2d(before, channels, 4, stride=2, padding=1))
+        layers += _residuals(channels, config.stem_layers, config)
+        layers += _activation(channels, config)
+        before = channels
     return nn.Sequential(
-        nn.Conv2d(config.in_channels, width, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 4, stride=2, padding=1),
-        *_residuals(config),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 1),
+        *layers,
+        nn.Conv2d(before, width, 4, stride=2, padding=1),
+        *_residuals(width, config.residual_layers, config),
+        *_activation(width, config),
+        nn.Conv2d(width, config.channels, 1),
     )
 
 
 def _decoder(config: AutoencoderConfig) -> nn.Sequential:
-    width = config.channels
+    *stem, width = config.widths
+    layers: list[nn.Module] = []
+    if width != config.channels:
+        layers.append(nn.Conv2d(config.channels, width, 1))
+    layers += _residuals(width, config.residual_layers, config)
+    before = width
+    for channels in reversed(stem):
+        layers += _activation(before, config)
+        layers.append(nn.ConvTranspose2d(before, channels, 4, stride=2, padding=1))
+        layers += _residuals(channels, 2 * config.stem_layers, config)
+        before = channels
     return nn.Sequential(
-        *_residuals(config),
-        nn.ReLU(),
-        nn.ConvTranspose2d(width, width, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(width, config.in_channels, 4, stride=2, padding=1),
+        *layers,
+        *_activation(before, config),
+        nn.ConvTranspose2d(before, config.in_channels, 4, stride=2, padding=1),
     )

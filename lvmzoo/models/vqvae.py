@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,7 +27,10 @@ from lvmzoo.priors.pixelcnn import PixelCNN
 
 __all__ = ["VQVAE", "VQVAEConfig"]
 
-PRIORS = ("pixelcnn", "gated_pixelcnn")
+PRIORS: Mapping[str, type[CodePrior]] = MappingProxyType(
+    {"pixelcnn": PixelCNN, "gated_pixelcnn": GatedPixelCNN}
+)
+LAYERS, MAX_LAYERS = 12, 64  # of a prior, unless its grid needs more; and at most
 MAX_GUIDANCE = 100.0  # far beyond what changes anything
 
 
@@ -38,14 +42,15 @@ class VQVAEConfig(AutoencoderConfig):
         prior: "pixelcnn", unconditional, or "gated_pixelcnn", with or without a label.
         prior_embedding: Dimension in which the prior embeds a code.
         prior_channels: Width of the prior.
-        prior_layers: Gated layers or residual blocks of the prior.
+        prior_layers: Gated layers or residual blocks of the prior, enough to look across the grid;
+            0, which is replaced, stands for 12, or for as many as a large grid needs.
         prior_hidden: Width of the 1x1 convolution before the prior's logits.
     """
 
     prior: str = "pixelcnn"
     prior_embedding: int = 64
     prior_channels: int = 128
-    prior_layers: int = 12
+    prior_layers: int = 0
     prior_hidden: int = 512
 
     def __post_init__(self) -> None:
@@ -55,7 +60,19 @@ class VQVAEConfig(AutoencoderConfig):
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, not {self.prior!r}")
         widths = ("prior_embedding", "prior_channels")
         require_range(self, **dict.fromkeys(widths, (1, 4096)), prior_hidden=(1, 65536))
-        require_range(self, prior_layers=(1, 64))
+        self._fit_layers()
+
+    def _fit_layers(self) -> None:
+        needed = PRIORS[self.prior].layers_needed(self.grid)
+        if not self.prior_layers:
+            object.__setattr__(self, "prior_layers", max(LAYERS, min(needed, MAX_LAYERS)))
+        require_range(self, prior_layers=(1, MAX_LAYERS))
+        if self.prior_layers < needed:
+            raise ValueError(
+                f"prior_layers must be at least {needed} for the prior to look across a grid of "
+                f"{self.grid[0]}x{self.grid[1]} codes, not {self.prior_layers}; a downsampling "
+                f"above {self.downsampling} makes the grid smaller"
+            )
 
 
 class VQVAE(ZooModel):
@@ -74,7 +91,7 @@ class VQVAE(ZooModel):
             without one.
 
     Example:
-        >>> model = VQVAE(VQVAEConfig(channels=16, prior_channels=16, prior_layers=2))
+        >>> model = VQVAE(VQVAEConfig(channels=16, prior_channels=16, prior_layers=4))
         >>> codes = model.encode(torch.rand(4, 3, 32, 32))
         >>> codes.shape, model.decode(codes).shape, model.code_log_prob(codes).shape
         (torch.Size([4, 8, 8]), torch.Size([4, 3, 32, 32]), torch.Size([4]))
@@ -141,7 +158,7 @@ class VQVAE(ZooModel):
         return output
 
     def encode(self, x: Tensor, *, sample: bool = False) -> Tensor:
-        """Return codes (N, H / 4, W / 4) int64.
+        """Return codes (N, h, w) int64.
 
         Arguments:
             x: Images (N, C, H, W) in [0, 1].
@@ -150,14 +167,14 @@ class VQVAE(ZooModel):
         return self.autoencoder.encode(self._check_images(x))
 
     def embed(self, codes: Tensor) -> Tensor:
-        """Return the code vectors (N, D, H / 4, W / 4) of codes (N, H / 4, W / 4)."""
+        """Return the code vectors (N, D, h, w) of codes (N, h, w)."""
         return self.autoencoder.quantizer.embed(self._check_codes(codes))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return images (N, C, H, W) in [0, 1].
 
         Arguments:
-            codes: (N, H / 4, W / 4), of any integer dtype.
+            codes: (N, h, w), of any integer dtype.
         """
         return self.autoencoder.decode(self._check_codes(codes))
 
@@ -242,7 +259,7 @@ class VQVAE(ZooModel):
         """Return log p(codes) under the prior, or log p(codes | labels), (N,) in nats.
 
         Arguments:
-            codes: (N, H / 4, W / 4), of any integer dtype.
+            codes: (N, h, w), of any integer dtype.
             labels: A class (its index or name), N of them or a LongTensor (N,); None is
                 unconditional.
         """
@@ -281,8 +298,8 @@ class VQVAE(ZooModel):
         influence on the unknown ones before it, so that seams may show there.
 
         Arguments:
-            x_or_codes: Images (N, C, H, W) in [0, 1], or their codes (N, H / 4, W / 4).
-            known: Booleans (H / 4, W / 4), or (N, H / 4, W / 4): which codes are kept.
+            x_or_codes: Images (N, C, H, W) in [0, 1], or their codes (N, h, w).
+            known: Booleans (h, w), or (N, h, w): which codes are kept.
             n: Completions of each.
             labels: A class (its index or name), N of them or a LongTensor (N,); None is
                 unconditional.

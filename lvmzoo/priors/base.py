@@ -39,6 +39,11 @@ class CodePrior(nn.Module):
         # lie in memory, and nothing has to be copied at every call. Files hold the usual layout.
         self.register_load_state_dict_post_hook(_to_channels_last)
 
+    @staticmethod
+    def layers_needed(grid: tuple[int, int]) -> int:
+        """Return how many layers look across a grid of this height and width."""
+        raise NotImplementedError
+
     @property
     def weight(self) -> Tensor:
         """A parameter, which tells device and dtype."""

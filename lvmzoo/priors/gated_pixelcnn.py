@@ -25,11 +25,11 @@ class GatedPixelCNN(CodePrior):
 
     Arguments:
         num_codes: Size K of the codebook.
-        grid: Height H and width W. Without a blind spot only if `layers` is at least W - 2.
+        grid: Height H and width W.
         num_labels: Classes; label `num_labels` stands for none.
         embedding: Dimension of a code's embedding.
         channels: Width C of both stacks.
-        layers: Gated layers.
+        layers: Gated layers; with fewer than `layers_needed` there is a blind spot.
         hidden: Width of the 1x1 convolution before the logits.
 
     Example:
@@ -59,6 +59,12 @@ class GatedPixelCNN(CodePrior):
         self.labels = _LabelBiases(num_labels + 1, layers * 2 * 2 * channels)
         self.head = code_head(channels, hidden, num_codes)
         channels_last(self)
+
+    @staticmethod
+    def layers_needed(grid: tuple[int, int]) -> int:
+        """Return how many layers see every earlier code of a grid from any of its codes."""
+        height, width = grid
+        return max(1, width - 2, height - 3)
 
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the logits (n, K, H, W); see `CodePrior.logits`."""

@@ -54,6 +54,15 @@ class PixelCNN(CodePrior):
         self.head = code_head(2 * channels, hidden, num_codes)
         channels_last(self)
 
+    @staticmethod
+    def layers_needed(grid: tuple[int, int]) -> int:
+        """Return how many layers see the first row and column from the last.
+
+        What lies above and further to the right than the first kernel reaches stays unseen,
+        however many there are: the blind spot that `GatedPixelCNN` does not have.
+        """
+        return max(1, max(grid) - 1 - FIRST_KERNEL // 2)
+
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the logits (n, K, H, W); labels are not used."""
         x = self.first(self.embedding(codes).permute(0, 3, 1, 2))

@@ -20,7 +20,7 @@ SMALL_VQVAE = {
     "residual_channels": 4,
     "residual_layers": 1,
     "prior_channels": 8,
-    "prior_layers": 2,
+    "prior_layers": 6,
     "prior_hidden": 8,
 }
 SETTINGS = ("epochs=2", "batch_size=4", "augment=shift")

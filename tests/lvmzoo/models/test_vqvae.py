@@ -364,9 +364,52 @@ def test_an_unconditional_prior_takes_no_labels(x):
 
 @pytest.mark.parametrize(
     "change",
-    [{"prior": "transformer"}, {"num_codes": 1}, {"prior_layers": 0}, {"image_size": 20}],
+    [
+        {"prior": "transformer"},
+        {"num_codes": 1},
+        {"prior_layers": 65},
+        {"image_size": 20},
+        {"downsampling": 2},
+        {"image_size": 24, "downsampling": 16},
+        {"norm_groups": 5},
+        {"prior_layers": 13, "image_size": 64, "prior": "gated_pixelcnn"},
+        {"prior_layers": 0, "image_size": 512},
+    ],
     ids=str,
 )
 def test_impossible_configs_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(
+    ("size", "downsampling", "layers"), [(32, 4, 12), (64, 4, 14), (64, 16, 12), (256, 8, 30)]
+)
+def test_pictures_of_other_sizes(size, downsampling, layers):
+    config = replace(
+        CONFIG,
+        prior="gated_pixelcnn",
+        image_size=size,
+        downsampling=downsampling,
+        prior_layers=0,
+        width=8,
+        stem_width=4,
+        stem_layers=1,
+        norm_groups=2,
+    )
+    assert config.prior_layers == layers
+    model, x = VQVAE(config).eval(), torch.rand(1, 1, size, size, generator=seeded())
+    codes = model.encode(x)
+    assert codes.shape == (1, size // downsampling, size // downsampling)
+    assert model.decode(codes).shape == x.shape
+    model(x).loss.backward()
+    used = {name for name, p in model.autoencoder.named_parameters() if p.grad is not None}
+    assert used == dict(model.autoencoder.named_parameters()).keys()
+
+
+def test_what_came_later_is_left_out_of_files_at_its_default():
+    later = {"downsampling", "width", "stem_width", "stem_layers", "norm_groups"}
+    metadata = make().component_metadata("autoencoder")
+    assert not later & metadata["config"].keys()
+    deeper = VQVAE(replace(CONFIG, stem_layers=1)).component_metadata("autoencoder")
+    assert later & deeper["config"].keys() == {"stem_layers"}

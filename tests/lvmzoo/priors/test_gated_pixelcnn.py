@@ -50,11 +50,15 @@ def test_a_code_depends_on_every_code_before_it_and_on_no_other(prior, codes):
     assert torch.equal(seen, before)
 
 
-def test_the_blind_spot_test_can_fail(codes):
-    torch.manual_seed(0)
-    shallow = GatedPixelCNN(K, GRID, embedding=6, channels=8, layers=1).double()
-    seen = influence(shallow, codes) > 0
-    assert not torch.equal(seen, torch.ones_like(seen).tril(-1))
+@pytest.mark.parametrize("grid", [(4, 7), (9, 4), (6, 6), (2, 2)], ids=str)
+def test_as_many_layers_as_needed_leave_no_blind_spot_and_one_less_does(grid):
+    needed = GatedPixelCNN.layers_needed(grid)
+    codes = torch.randint(K, (1, *grid), generator=seeded(1))
+    for layers in {needed, max(1, needed - 1)}:
+        torch.manual_seed(0)
+        prior = GatedPixelCNN(K, grid, embedding=6, channels=8, layers=layers).double()
+        seen = influence(prior, codes) > 0
+        assert torch.equal(seen, torch.ones_like(seen).tril(-1)) == (layers >= needed)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,20 @@ def test_a_code_depends_on_its_neighbours_before_it_and_on_none_after(prior, cod
             assert seen[near][order[near] < order[i, j]].all()
 
 
+@pytest.mark.parametrize("grid", [(9, 5), (5, 9)], ids=str)
+def test_as_many_layers_as_needed_see_the_first_row_and_column_and_one_less_does_not(grid):
+    needed = PixelCNN.layers_needed(grid)
+    for layers in (needed, needed - 1):
+        torch.manual_seed(0)
+        prior = PixelCNN(K, grid, embedding=6, channels=8, layers=layers, hidden=16).double()
+        codes = torch.randint(K, (1, *grid), generator=seeded(1))
+        x = prior.embedding(codes).detach().requires_grad_()
+        prior.embedding.register_forward_hook(lambda *_, x=x: x)
+        last = prior.logits(codes)[0, :, -1, -1].sum()
+        seen = torch.autograd.grad(last, x)[0][0].abs().sum(-1) > 0
+        assert bool(seen[0].any() and seen[:, 0].any()) == (layers == needed)
+
+
 @pytest.mark.parametrize("kind", ["A", "B"])
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_masked_convolution_is_the_masked_whole_convolution(kind, kernel):
