@@ -30,6 +30,7 @@ class Recipe:
     schedule: str = "cosine"  # down to zero, or "constant"
     warmup_steps: int = 0  # over which the rate rises linearly from zero
     ema_decay: float = 0.0  # of the average of the weights that is exported; 0: no average
+    weight_decay: float = 0.0  # decoupled, as in AdamW
     grad_clip: float = 0.0  # largest norm of the gradient; 0 does not clip
     augment: str = "none"  # "flip"; "shift" by up to 2 pixels; "shift-colour": contrast, brightness
     precision: str = "bf16"  # under autocast, or "float32"
@@ -47,6 +48,8 @@ class Recipe:
         check_count(self.seed, "seed", least=0, most=2**63 - 1)
         require(0 < self.lr < 10, f"lr must lie between 0 and 10, not {self.lr}")
         require(0 <= self.ema_decay < 1, f"ema_decay must be in [0, 1), not {self.ema_decay}")
+        decay = self.weight_decay
+        require(0 <= decay < 10, f"weight_decay must lie between 0 and 10, not {decay}")
         require(self.grad_clip >= 0, f"grad_clip must be at least 0, not {self.grad_clip}")
         _require_one_of("schedule", self.schedule, SCHEDULES)
         _require_one_of("augment", self.augment, AUGMENTATIONS)

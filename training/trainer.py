@@ -61,7 +61,9 @@ class Trainer:
         self.objective = objective(self.model, run.train, recipe, ahead=run.options.ahead)
         self.module = self.objective.module
         self.device = device
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=recipe.lr, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
         module = torch.compile(self.module) if run.options.compile else self.module
         self.wrapped = self.accelerator.prepare_model(module)
         self.weights = self.module.state_dict()  # the parameters' own memory

@@ -32,6 +32,9 @@ class CodePrior(nn.Module):
         num_labels: Classes that can be conditioned on; label `num_labels` stands for none.
     """
 
+    # Share of what a layer adds that is left out in training mode; whoever trains sets it.
+    dropout: float = 0.0
+
     def __init__(self, num_codes: int, grid: tuple[int, int], num_labels: int) -> None:
         super().__init__()
         self.num_codes, self.grid, self.num_labels = num_codes, grid, num_labels
@@ -57,6 +60,9 @@ class CodePrior(nn.Module):
             labels: (n,) int64; None, or `num_labels` for a grid, is unconditional.
         """
         raise NotImplementedError
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.dropout and self.training else x
 
     def _sampler(self, n: int, labels: Tensor | None) -> GridSampler:
         raise NotImplementedError

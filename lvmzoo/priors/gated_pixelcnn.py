@@ -72,7 +72,8 @@ class GatedPixelCNN(CodePrior):
         v, h = self.above(x), self.left(shift_right(x))
         biases = self.label_biases(labels)[..., None, None]
         for layer, bias in zip(self.layers, biases.unbind(), strict=True):
-            v, h = layer(v, h, *bias.unbind())
+            v, more = layer(v, h, *bias.unbind())
+            v, h = self._drop(v), h + self._drop(more)
         logits: Tensor = self.head(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return logits
 
@@ -106,11 +107,15 @@ class _GatedLayer(nn.Module):
         self.residual = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, v: Tensor, h: Tensor, at_v: Tensor, at_h: Tensor) -> tuple[Tensor, Tensor]:
-        """Map v, h (N, C, H, W), and what labels add (N or 1, 2 C, 1, 1), to the next v, h."""
+        """Map v, h (N, C, H, W), and what labels add (N or 1, 2 C, 1, 1).
+
+        Returns:
+            The next v, and what is added to h.
+        """
         v = self.vertical(v) + at_v
         # The vertical stack sees its own row too, so the horizontal one reads the row above.
         gates = self.horizontal(F.pad(h, (1, 0))) + self.link(shift_down(v)) + at_h
-        return _gate(v), h + self.residual(_gate(gates))
+        return _gate(v), self.residual(_gate(gates))
 
 
 def _gate(x: Tensor) -> Tensor:

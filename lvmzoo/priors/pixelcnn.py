@@ -67,7 +67,7 @@ class PixelCNN(CodePrior):
         """Return the logits (n, K, H, W); labels are not used."""
         x = self.first(self.embedding(codes).permute(0, 3, 1, 2))
         for layer in self.layers:
-            x = layer(x)
+            x = x + self._drop(layer(x))
         logits: Tensor = self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return logits
 
@@ -85,9 +85,9 @@ class _Block(nn.Module):
         self.widen = nn.Conv2d(channels, 2 * channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 2 C, H, W) to the same shape."""
+        """Return what the block adds to x (N, 2 C, H, W)."""
         y: Tensor = self.widen(self.masked(self.narrow(x.relu()).relu()).relu())
-        return x + y
+        return y
 
 
 class _Sampler:

@@ -170,8 +170,9 @@ def test_an_entry_is_trained_in_two_runs_and_loads(tmp_path):
 
 
 def test_an_entry_interrupted_after_every_step_ends_bit_identical(tmp_path, capsys):
-    assert fit_entry(vqvae_run(tmp_path / "whole"))
-    pieces = vqvae_run(tmp_path / "pieces", deadline=0.0)
+    settings = ("prior.dropout=0.2", "weight_decay=0.01")
+    assert fit_entry(vqvae_run(tmp_path / "whole", settings=settings))
+    pieces = vqvae_run(tmp_path / "pieces", settings=settings, deadline=0.0)
     calls = 1
     while not fit_entry(pieces):
         calls += 1

@@ -42,12 +42,14 @@ class PriorRecipe(Recipe):
     """How the prior of a VQ-VAE is trained."""
 
     label_dropout: float = 0.0  # share of the examples that are shown without their label
+    dropout: float = 0.0  # share of what a layer adds that is left out
 
     def __post_init__(self) -> None:
         """Check that one can train with these values."""
         super().__post_init__()
-        dropout = self.label_dropout
-        require(0 <= dropout <= 1, f"label_dropout must be in [0, 1], not {dropout}")
+        shown, dropout = self.label_dropout, self.dropout
+        require(0 <= shown <= 1, f"label_dropout must be in [0, 1], not {shown}")
+        require(0 <= dropout < 1, f"dropout must be in [0, 1), not {dropout}")
 
 
 class _AutoencoderObjective(Objective):
@@ -93,6 +95,7 @@ class _PriorObjective(Objective):
 
     def __init__(self, model: Any, split: Split, recipe: PriorRecipe, *, ahead: bool = True):
         super().__init__(model, split, recipe)
+        model.prior.dropout = recipe.dropout
         self.codes: list[Tensor] = []
         if ahead and recipe.augment in ("none", "flip"):
             self.codes.append(self._encode_all(self.x))
@@ -118,6 +121,11 @@ class _PriorObjective(Objective):
 
     def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
         return {"codes": _encode(model, x)}
+
+    def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
+        """Let what dropout leaves out follow from the step, so that a resumed run repeats it."""
+        if self.recipe.dropout:
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
     def _encode_all(self, x: Tensor) -> Tensor:
         return torch.cat([_encode(self.model, as_input(part)) for part in x.split(BATCH)])

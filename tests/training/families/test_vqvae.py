@@ -143,6 +143,21 @@ def test_labels_are_dropped_as_the_noise_says(trained):
     assert batch["labels"].tolist() == [10, 10, 2, 3]
 
 
+@pytest.mark.parametrize("name", ["vqvae_svhn", "vqvae_gated_svhn"])
+def test_dropout_acts_in_training_alone_and_follows_from_the_step(trained, name):
+    runs = vqvae_run(trained[0].out.parent / name, name, settings=("prior.dropout=0.5",)).runs
+    trainer = Trainer(runs[-1])
+    prior, codes = trainer.module, torch.randint(128, (4, 8, 8))
+
+    def loss(step: int) -> float:
+        trainer.objective.before_step(step, 10, torch.Generator().manual_seed(step))
+        return prior(codes).loss.item()
+
+    assert loss(1) == loss(1) != loss(2)
+    assert prior.eval()(codes).loss.item() == trainer.exported(trainer.weights).prior(codes).loss
+    assert loss(1) == loss(2)
+
+
 def test_revival_ends_half_way(tmp_path, few_revival_images):
     trainer = Trainer(vqvae_run(tmp_path / "a").runs[0])
     codebook = trainer.model.autoencoder.quantizer.codebook
