@@ -38,8 +38,8 @@ class _BernoulliVAE(VariationalFamily):
         "are drawn as zeros and ones with the probability of their grey value, anew at every epoch "
         "of training, once from a seed for validation and test. Burda et al. give -86.76 nats for "
         "a VAE with one stochastic layer and one posterior draw, and -84.78 for their "
-        "importance-weighted autoencoder with 50; like them, this is trained on all 60,000 training "
-        "images, so that figures of the validation split are of images that it has seen."
+        "importance-weighted autoencoder with 50; like them, this has seen all 60,000 training "
+        "images, those of the validation split included."
     )
     importance_samples = 5000
 
