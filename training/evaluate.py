@@ -1,7 +1,8 @@
 """Measure an entry: `python -m training.evaluate NAME`. Figures as JSON, pictures as PNG.
 
 Beside the figures of the whole split stand those of its first examples, which are soon measured
-again: `training.reproduce --check` does.
+again: `training.reproduce --check` does. Samples of images are compared with real ones by a
+classifier, which is trained once for each data set.
 """
 
 import json
@@ -17,12 +18,15 @@ from lvmzoo.checkpoint import serialize
 from lvmzoo.files import atomic_file, write_json
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo, model_info
+from training import classifier
 from training.data import Split, sha256
 from training.families import family_of
 from training.families.base import Measured
 from training.options import data_option, failing_cleanly, images_option, read_split
+from training.samples import has_samples, measure_samples
 
 FIRST = 1000
+CLASSIFIERS = "classifiers"  # their folder, among those of the runs
 
 
 def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
@@ -62,13 +66,24 @@ def evaluate(
     *,
     full: bool = True,
     train: Split | None = None,
+    classifiers: Path | None = None,
 ) -> dict[str, Any]:
     """Measure, and write metrics, per-example terms and (if `full`) pictures into a folder.
+
+    Arguments:
+        info: The entry.
+        weights: A file or folder; None is its bundled weights.
+        data: What is measured on.
+        split: Its name.
+        out: The folder.
+        full: Whether to measure what is costly.
+        train: The training set, for baselines that count in it and for classifiers.
+        classifiers: Where classifiers are kept; without it samples are compared with nothing.
 
     Returns:
         What metrics.SPLIT.json holds.
     """
-    model = load_weights(info, weights)
+    model, family = load_weights(info, weights), family_of(info.model_class)
     figures, examples = measure(model, data, full=full, train=train)
     first = data.take(slice(0, FIRST))
     assert model.origin is not None
@@ -81,15 +96,18 @@ def evaluate(
         "weights": model.origin.sha256,
         "parameters": sum(p.numel() for p in model.parameters()),
         "metrics": figures,
-        "known_metrics": sorted(family_of(info.model_class).metrics),
+        "known_metrics": family.known_metrics(full=full),
         "first": {"examples": len(first), "metrics": measure(model, first, full=False)[0]},
     }
+    if full and train is not None and classifiers is not None and has_samples(info):
+        judge = classifier.trained(info.dataset, train, classifiers).to(model.device)
+        result["samples"] = measure_samples(model, judge, data, train)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / f"metrics.{split}.json", result)
     with atomic_file(out / f"examples.{split}.safetensors") as temporary:
         temporary.write_bytes(serialize(examples, {"weights": model.origin.sha256}))
     if full:
-        family_of(info.model_class).draw(model, data, examples, str(out / info.name))
+        family.draw(model, data, examples, str(out / info.name))
     return result
 
 
@@ -113,10 +131,12 @@ def main(
     if out is None:
         folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
         out = folder / "evaluation"
-    counts = family_of(info.model_class).counts_in_train
-    train = read_split(info, "train", data, images) if counts else None
+    # Of one's own pictures there is no classifier.
+    classifiers = Path("runs", CLASSIFIERS) if images is None and has_samples(info) else None
+    needed = family_of(info.model_class).counts_in_train or classifiers
+    train = read_split(info, "train", data, images) if needed else None
     examples = read_split(info, split, data, images)
-    result = evaluate(info, weights, examples, split, out, train=train)
+    result = evaluate(info, weights, examples, split, out, train=train, classifiers=classifiers)
     print(json.dumps(result, indent=2, sort_keys=True))
     print(f"pictures and figures: {out}", file=sys.stderr)
 

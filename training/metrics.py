@@ -1,11 +1,12 @@
-"""Metrics that need no model: of pictures, of grids of codes, and how sure a mean is."""
+"""Metrics that need no model: of pictures, features, grids of codes, and how sure a mean is."""
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 PSEUDO_COUNT = 0.1  # of the baselines that count codes
+NEIGHBOURS = 5  # of a feature, within which it is the like of another
 
 
 def code_baselines(train: Tensor, codes: Tensor, num_codes: int) -> dict[str, Tensor]:
@@ -75,3 +76,51 @@ def perplexity(codes: Tensor, num_codes: int) -> tuple[int, float]:
     """Return how many of the codes occur, and exp of the entropy of how often."""
     p = codes.flatten().bincount(minlength=num_codes) / codes.numel()
     return int((p > 0).sum()), (-torch.xlogy(p, p).sum()).exp().item()
+
+
+def frechet_distance(real: Tensor, made: Tensor) -> float:
+    """Fréchet distance of the normal distributions with the moments of features (N, D), (M, D).
+
+    References:
+        GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (Heusel
+        et al. 2017), https://arxiv.org/abs/1706.08500
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    given = nn.Identity()  # they are features already
+    given.num_features = real.shape[1]  # type: ignore[assignment]
+    distance = FrechetInceptionDistance(given).to(real.device)
+    distance.update(real.double(), real=True)
+    distance.update(made.double(), real=False)
+    found: float = distance.compute().item()
+    return found
+
+
+def overlap(real: Tensor, made: Tensor) -> dict[str, float]:
+    """Return precision, recall, density and coverage of features (N, D), (M, D); N, M > 5.
+
+    A feature's neighbourhood reaches to the fifth nearest one of its own kind.
+
+    References:
+        Improved Precision and Recall Metric for Assessing Generative Models (Kynkäänniemi et al.
+        2019), https://arxiv.org/abs/1904.06991; Reliable Fidelity and Diversity Metrics for
+        Generative Models (Naeem et al. 2020), https://arxiv.org/abs/2002.09797
+    """
+    distances = _distances(real, made)
+    among_real = distances < _reach(real)[:, None]
+    among_made = distances < _reach(made)
+    return {
+        "precision": among_real.any(0).double().mean().item(),
+        "recall": among_made.any(1).double().mean().item(),
+        "density": among_real.double().sum(0).mean().item() / NEIGHBOURS,
+        "coverage": among_real.any(1).double().mean().item(),
+    }
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _reach(features: Tensor) -> Tensor:
+    # The nearest one is itself.
+    return _distances(features, features).kthvalue(NEIGHBOURS + 1).values

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 from support.runs import noise
 
 import lvmzoo
-from training import evaluate
+from training import classifier, evaluate
 from training.families import family_of
+from training.families.variational import VariationalFamily
 from training.release import records
 
 POINTS = lvmzoo.list_models("vae2d_*", pretrained=True)
@@ -61,3 +62,35 @@ def test_a_figure_that_is_not_presented_is_refused(monkeypatch):
     model = lvmzoo.create_model("vae_cifar10").eval()
     with pytest.raises(ValueError, match=r"psnr is measured but not presented.*families\.vae"):
         evaluate.measure(model, noise(4, model.config.classes), full=False)
+
+
+@pytest.fixture
+def quick_classifier(tmp_path, monkeypatch):
+    """A classifier of SVHN that is soon trained."""
+    (tmp_path / "svhn.toml").write_text("epochs = 1\nwidth = 2\nbatch_size = 8\n")
+    monkeypatch.setattr(classifier, "RECIPES", tmp_path)
+
+
+@pytest.mark.usefixtures("quick_classifier")
+def test_samples_are_among_what_is_costly(tmp_path, monkeypatch):
+    monkeypatch.setattr(VariationalFamily, "importance_samples", 1)
+    info = lvmzoo.model_info("vae_svhn")
+    data = noise(20, info.classes)
+    lvmzoo.create_model(info.name).save_pretrained(tmp_path / "run")
+    arguments = info, tmp_path / "run", data, "test", tmp_path / "run/evaluation"
+    kept = tmp_path / "classifiers"
+
+    quick = evaluate.evaluate(*arguments, full=False, train=data, classifiers=kept)
+    assert not kept.exists()
+    assert "samples" not in quick
+    assert "frechet" not in quick["known_metrics"]
+    assert "samples" not in evaluate.evaluate(*arguments, train=data)
+
+    result = evaluate.evaluate(*arguments, train=data, classifiers=kept)
+    assert [path.name[:5] for path in kept.iterdir()] == ["svhn-"]
+    assert result["samples"]["images"] == 20
+    assert "frechet" in result["known_metrics"]
+    assert quick["first"].keys() == result["first"].keys()
+    assert quick["first"]["metrics"] == result["first"]["metrics"]
+    written = json.loads((tmp_path / "run/evaluation/metrics.test.json").read_text())
+    assert written == result

@@ -60,3 +60,34 @@ def test_baselines_are_what_a_loop_counts():
                 markov -= math.log2(p)
         assert found["unigram_bits_per_code"][n] == pytest.approx(unigram / 16)
         assert found["markov_bits_per_code"][n] == pytest.approx(markov / 16)
+
+
+def test_the_frechet_distance_of_normal_features_is_that_of_their_moments():
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(4000, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    a, b = ((x - x.mean(0)) / x.std(0) for x in (a, b))  # nearly white
+    found = metrics.frechet_distance(a, 3 * b + torch.tensor([1.0, 2.0]))
+    assert found == pytest.approx(1 + 4 + 2 * (3 - 1) ** 2, rel=1e-2)
+    assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_precision_recall_density_and_coverage_are_what_loops_count():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(30, 3, generator=generator)
+    made = 0.7 * torch.randn(20, 3, generator=generator) + 1
+
+    def radius(points, i):
+        return sorted(math.dist(points[i], p) for p in points)[5]
+
+    def inside(x, points):
+        """Which of the points' neighbourhoods hold x."""
+        return [math.dist(x, p) < radius(points, i) for i, p in enumerate(points)]
+
+    r, m = real.tolist(), made.tolist()
+    found = metrics.overlap(real, made)
+    assert found["precision"] == pytest.approx(sum(any(inside(x, r)) for x in m) / 20)
+    assert found["recall"] == pytest.approx(sum(any(inside(x, m)) for x in r) / 30)
+    assert found["density"] == pytest.approx(sum(sum(inside(x, r)) for x in m) / 20 / 5)
+    covered = [any(i) for i in zip(*(inside(x, r) for x in m), strict=True)]
+    assert found["coverage"] == pytest.approx(sum(covered) / 30)
+    assert all(0 < found[name] < 1 for name in ("precision", "recall", "coverage"))

@@ -1,9 +1,9 @@
 """What a family says of itself, and the objective of a model that is trained as a whole."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,14 @@ class Metric:
         return f"{value:.{self.digits}f}"
 
 
+class Made(NamedTuple):
+    """Images that a model makes, to be compared with real ones."""
+
+    title: str  # what they are, for the card
+    x: Tensor  # (N, C, H, W) in [0, 1]
+    labels: Tensor | None = None  # what they are to show (N,), if that is known
+
+
 class Family(ABC):
     """What training, evaluation, cards and checks must know of a model family."""
 
@@ -88,6 +96,8 @@ class Family(ABC):
     objectives: ClassVar[Mapping[str, type[Objective]]] = {"model": Objective}
     # Every metric that `measure` returns, in the order of the cards.
     metrics: ClassVar[Mapping[str, Metric]]
+    # Every metric of the images that `make` yields, likewise; without any none are made.
+    sample_metrics: ClassVar[Mapping[str, Metric]] = {}
     # The pictures that `draw` writes, by how their names end, with what stands above them.
     pictures: ClassVar[Mapping[str, str]]
     # What the models cannot do, for the card.
@@ -111,6 +121,10 @@ class Family(ABC):
             are means of.
         """
 
+    def make(self, model: Any, real: Split) -> Iterator[Made]:
+        """Yield sets of images, as many as there are real ones, with noise from fixed seeds."""
+        yield from ()
+
     @abstractmethod
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
         """Write the pictures of a card to `stem_*.png`; `examples` are those of `measure`."""
@@ -122,6 +136,10 @@ class Family(ABC):
     @abstractmethod
     def headline(self, metrics: Mapping[str, float]) -> str:
         """Return the three figures of the README's table, in one line."""
+
+    def known_metrics(self, *, full: bool) -> list[str]:
+        """Return the names of all metrics that a record may hold, those of samples if `full`."""
+        return sorted(self.metrics.keys() | (self.sample_metrics.keys() if full else set()))
 
     def data_text(self, info: ModelInfo) -> str:
         """Return what the card says of how the data came about, beside their source; "" if none."""

@@ -1,14 +1,15 @@
 """Convolutional VAEs whose decoder is N(mu(z), I)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from lvmzoo.registry import ModelInfo
-from training.families.base import Metric
-from training.families.images import QUALITY
+from training.data import Split
+from training.families.base import Made, Metric
+from training.families.images import QUALITY, SAMPLES, make_images
 from training.families.variational import VariationalFamily
 from training.metrics import psnr, squared_error
 
@@ -19,6 +20,7 @@ class _VAE(VariationalFamily):
         "half_squared_error": Metric("0.5 ‖x - mu(z)‖², posterior draws", "images in [-1, 1]"),
         **QUALITY,
     }
+    sample_metrics: ClassVar = SAMPLES
     limits = (
         "Samples and reconstructions are blurred: a decoder N(mu(z), I) with 16 latents keeps the "
         "layout and colours of a picture and averages over the rest. The fixed unit variance also "
@@ -35,6 +37,9 @@ class _VAE(VariationalFamily):
 
     def figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
         return {"psnr": psnr(examples["mse"].mean().item())}
+
+    def make(self, model: Any, real: Split) -> Iterator[Made]:
+        return make_images(model, real)
 
     def usage(self, info: ModelInfo) -> str:
         return (

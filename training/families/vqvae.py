@@ -1,7 +1,7 @@
 """VQ-VAEs: an autoencoder, then a prior over its codes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,14 +14,31 @@ from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo
 from training.augment import draw_noise, flipped
 from training.data import Split, as_input
-from training.families.base import BATCH, Family, Measured, Metric, Objective, joined, means
-from training.families.images import COLUMNS, PICTURES, QUALITY, draw_images
+from training.families.base import (
+    BATCH,
+    Family,
+    Made,
+    Measured,
+    Metric,
+    Objective,
+    joined,
+    means,
+)
+from training.families.images import (
+    COLUMNS,
+    PICTURES,
+    QUALITY,
+    SAMPLES,
+    draw_images,
+    make_images,
+)
 from training.metrics import code_baselines, perplexity, psnr, squared_error, ssim
 from training.recipe import Recipe, require
 
 # Images whose features dead codes are moved to, and by whose codes they are found dead.
 REVIVAL_IMAGES = 256
 GUIDANCE = 2.0  # of the samples that the card shows
+GUIDANCES = (0.0, 1.0, GUIDANCE, 4.0)  # of those that are compared with real images
 
 
 @dataclass(frozen=True)
@@ -158,6 +175,7 @@ class _VQVAE(Family):
             "bits per code, given a wrong label", "above the one before if the labels are used"
         ),
     }
+    sample_metrics: ClassVar = SAMPLES
     pictures: ClassVar = {
         "samples": "Samples",
         "classes": "Samples of each class, a row each, in the order of the classes",
@@ -212,6 +230,17 @@ class _VQVAE(Family):
         figures |= {"codes_used": float(used), "uniform_bits_per_code": math.log2(k)}
         figures["psnr"] = psnr(figures["mse"])
         return figures, examples | {"codes": grid.to(torch.int16)}
+
+    def make(self, model: VQVAE, real: Split) -> Iterator[Made]:
+        """Yield reconstructions, samples, and samples of the classes of the real images."""
+        yield from make_images(model, real)
+        for w in GUIDANCES if model.prior.num_labels > 1 else ():
+            generator, parts = torch.Generator().manual_seed(0), []
+            for labels in real.labels.to(model.device).split(BATCH):
+                parts.append(
+                    model.sample(len(labels), labels=labels, guidance=w, generator=generator)
+                )
+            yield Made(f"samples given a class, guidance {w:g}", torch.cat(parts), real.labels)
 
     @torch.inference_mode()
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:

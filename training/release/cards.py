@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.families import family_of, recipe_of
+from training.metrics import NEIGHBOURS
 from training.recipe import train_command, with_defaults
 from training.release import records
 from training.run import component_of, records_of
@@ -56,6 +57,9 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
         run=run,
         test=test,
         figures=[(m, test["metrics"][k]) for k, m in metrics.items() if k in test["metrics"]],
+        samples=test.get("samples"),
+        sample_metrics=family.sample_metrics,
+        neighbours=NEIGHBOURS,
         baseline=record.get("baseline"),
         plain_figures=[(m, ours[k], plain[k]) for k, m in metrics.items() if k in plain],
         comparison=record.get("comparison"),

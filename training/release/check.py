@@ -65,14 +65,15 @@ def check(info: ModelInfo, data: Path) -> list[str]:
 def up_to_date(entry: EntryRun) -> bool:
     """Whether an entry's files were made by recipe and data as these now are (`bundled_run`).
 
-    And whether all figures that its family knows are on record, and its card compares with those
-    that the other entry has now.
+    And whether all figures that its family knows are on record, those of samples too, and its card
+    compares with those that the other entry has now.
     """
     record = records.read_record(entry.info.name)
+    known = family_of(entry.info.model_class).known_metrics(full=True)
     made = records_of(record["run"])
     return not (
         any(identity(run, made[run.component]) for run in entry.runs)
-        or any(_unknown_metrics(entry.info, record))
+        or {*known} - {*record["test"]["known_metrics"]}
         or any(_comparison(record))
     )
 

@@ -21,7 +21,7 @@ from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo, model_info
 from training import options
 from training.data import DataError, load_split
-from training.evaluate import evaluate
+from training.evaluate import CLASSIFIERS, evaluate
 from training.families import family_of, recipe_of
 from training.loop import fit_entry
 from training.metrics import standard_error
@@ -46,6 +46,7 @@ from training.run import (
     sha256_of,
     write_config,
 )
+from training.samples import has_samples
 from training.train import prepare_out
 
 
@@ -161,13 +162,22 @@ def _evaluate(info: ModelInfo, shop: Workshop, out: Path, split: str) -> None:
     done, full = out / "evaluation" / f"metrics.{split}.json", split == "test"
     if done.exists():
         found = records.read_json(done)
-        if found["weights"] == files and found["known_metrics"] == sorted(family.metrics):
+        if found["weights"] == files and found["known_metrics"] == family.known_metrics(full=full):
             return
     examples = load_split(info.dataset, split, shop.data)
-    counts = full and family.counts_in_train
+    counts = full and (family.counts_in_train or has_samples(info))
     train = load_split(info.dataset, "train", shop.data) if counts else None
-    weights = out if own else None
-    result = evaluate(info, weights, examples, split, done.parent, full=full, train=train)
+    weights, classifiers = out if own else None, shop.runs / CLASSIFIERS
+    result = evaluate(
+        info,
+        weights,
+        examples,
+        split,
+        done.parent,
+        full=full,
+        train=train,
+        classifiers=classifiers,
+    )
     metrics = result["metrics"]
     print(f"{out} {split}: {', '.join(f'{k} {v:.4f}' for k, v in metrics.items())}")
 

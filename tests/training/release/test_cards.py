@@ -67,6 +67,24 @@ def test_every_picture_of_a_card_is_there(name):
     assert all((records.CARDS / picture).exists() for picture in pictures)
 
 
+def test_a_card_shows_samples_beside_real_images():
+    name = "vqvae_gated_svhn"
+    record = records.read_record(name)
+    record["test"].pop("samples", None)
+    assert "Fréchet" not in cards.render(model_info(name), record)
+    figures = {"frechet": 12.345, "precision": 0.5, "recall": 0.25, "density": 1.125, "coverage": 1}
+    kinds = [
+        {"title": "training images", "metrics": figures},
+        {"title": "samples of a class", "metrics": figures | {"recognised": 0.7777}},
+    ]
+    record["test"]["samples"] = {"images": 1999, "accuracy": 0.9344, "kinds": kinds}
+    text = cards.render(model_info(name), record)
+    assert "1,999 of the test split" in text
+    assert "`training/recipes/classifiers/svhn.toml`), which reads 93.4 % of" in text
+    assert "\n| training images | 12.3 | 0.500 | 0.250 | 1.125 | 1.000 | \u2013 |\n" in text
+    assert "\n| samples of a class | 12.3 | 0.500 | 0.250 | 1.125 | 1.000 | 0.778 |\n\n" in text
+
+
 @pytest.mark.parametrize("name", [n for n in PRETRAINED if n.startswith("vae_")])
 def test_the_recipe_beats_the_plain_one_on_validation(name):
     record = records.read_record(name)

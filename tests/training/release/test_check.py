@@ -10,6 +10,7 @@ from support.runs import images_run, log_of, vqvae_run
 from lvmzoo import registry
 from lvmzoo.registry import model_info
 from training.families import family_of
+from training.families.base import Metric
 from training.loop import fit, fit_entry
 from training.release import cards, check, records
 from training.release.reproduce import main, reproduce
@@ -102,6 +103,16 @@ def test_what_does_not_agree_is_found(shop, made):
         assert result.output.count(";") == 0, result.output  # and nothing else
         assert "Error: 1 of 1 entries do not agree" in result.output
         assert up_to_date(shop) == current, path
+
+
+def test_samples_that_are_not_on_record_are_measured_the_next_time(shop, made, monkeypatch):
+    family = type(family_of("VAE2D"))
+    monkeypatch.setattr(family, "sample_metrics", {"frechet": Metric("", "")})
+    assert run_check(shop).output == f"{POINTS}: agrees with its record\n"
+    assert not up_to_date(shop)
+    reproduce(model_info(POINTS), shop)
+    assert "frechet" in records.read_record(POINTS)["test"]["known_metrics"]
+    assert up_to_date(shop)
 
 
 def test_a_card_that_was_edited_is_found(shop, made):
