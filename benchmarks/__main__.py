@@ -24,7 +24,9 @@ NAMES = (
     "training_steps",
     "throughput",
     "large_set",
+    "quality",
 )
+LONG = ("quality",)  # run by name only, or with --full
 
 
 def _check_device(context: click.Context, parameter: click.Parameter, device: str) -> str:
@@ -55,12 +57,20 @@ def _check_json(context: click.Context, parameter: click.Parameter, path: Path) 
     help="Also to a file.",
 )
 @click.option("--full", is_flag=True, help="Also what takes many minutes.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=Settings.minutes,
+    show_default=True,
+    help="How long each side trains in quality.",
+)
 @click.option("--smoke", is_flag=True, help="Least sizes, one round: does it run at all?")
 @click.option("--readme", is_flag=True, help="Only put benchmarks/results.json into its README.md.")
 def main(names: tuple[str, ...], output: Path | None, readme: bool, **options: Any) -> None:
     """Measure lvmzoo beside other packages and beside limits: every figure is a ratio.
 
-    Runs the benchmarks NAMES, by default all; prints a table, and as JSON what it is made of.
+    Runs the benchmarks NAMES, by default all but quality, which takes half an hour; prints a table,
+    and as JSON what it is made of.
     """
     if readme:
         return _report.update_readme()
@@ -68,7 +78,8 @@ def main(names: tuple[str, ...], output: Path | None, readme: bool, **options: A
     warnings.filterwarnings("ignore")  # of other packages
     results: dict[str, list[Row]] = {}
     start = time.monotonic()
-    for name in names or NAMES:
+    usual = [name for name in NAMES if settings.full or name not in LONG]
+    for name in names or usual:
         click.echo(f"{name} …", err=True)
         results[name] = import_module(f"benchmarks.{name}").run(settings)
         click.echo(_report.text(results[name]))

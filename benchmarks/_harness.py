@@ -28,6 +28,7 @@ __all__ = [
     "Row",
     "Settings",
     "Work",
+    "absent",
     "alternate",
     "compare",
     "compare_memory",
@@ -54,11 +55,13 @@ class Settings:
         device: Where models run.
         smoke: Least sizes and one round: does it run at all?
         full: Also what takes long.
+        minutes: How long each side trains in `quality`.
     """
 
     device: str = "cpu"
     smoke: bool = False
     full: bool = False
+    minutes: float = 10.0
 
     def pick(self, normal: int, smoke: int) -> int:
         """Return a size or a number of rounds: the normal one, or that of a smoke test."""
@@ -73,7 +76,8 @@ class Row:
         work: What is done.
         against: The other side.
         kind: "limit", what no program could do without; or "peer".
-        measure: What the ratio is of, lvmzoo's to the other's: "time", "memory" or "speed".
+        measure: What the ratio is of, lvmzoo's to the other's: "time", "memory", "error" (better
+            if lower), "speed" or "codes in use" (better if higher).
         median: Median of the rounds' ratios; None if the other side could not be measured.
         least: Least ratio.
         most: Greatest ratio.

@@ -1,4 +1,4 @@
-"""Pythae's models around the networks of lvmzoo, so that both do the same arithmetic."""
+"""Pythae's models: its own, or around the networks of lvmzoo, so that both do the same work."""
 
 import logging
 from typing import Any
@@ -8,8 +8,26 @@ from torch import Tensor
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vae import VAE
 from lvmzoo.models.vqvae import VQVAE
+from lvmzoo.registry import ModelInfo
 
-__all__ = ["around_vae", "around_vqvae"]
+__all__ = ["around_vae", "around_vqvae", "own_vqvae"]
+
+
+def own_vqvae(info: ModelInfo) -> Any:
+    """Return pythae's VQVAE for CIFAR-10, with as many codes of the same size as an entry."""
+    from pythae.models import VQVAE as Peer
+    from pythae.models import VQVAEConfig
+    from pythae.models.nn.benchmarks.cifar import (
+        Decoder_ResNet_VQVAE_CIFAR,
+        Encoder_ResNet_VQVAE_CIFAR,
+    )
+
+    sizes = VQVAE.Config(**info.config)
+    config = VQVAEConfig(
+        input_dim=sizes.image_shape, latent_dim=sizes.channels, num_embeddings=sizes.num_codes
+    )
+    networks = Encoder_ResNet_VQVAE_CIFAR(config), Decoder_ResNet_VQVAE_CIFAR(config)
+    return _quiet(Peer(config, *networks))
 
 
 def around_vqvae(model: ZooModel) -> Any:
