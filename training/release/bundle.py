@@ -12,18 +12,20 @@ from training.release import cards, records
 from training.run import RECORD, EntryRun, records_of
 
 
-def bundle(entry: EntryRun, baseline: EntryRun | None, comparison: dict[str, Any] | None) -> None:
+def bundle(
+    entry: EntryRun, baseline: dict[str, Any] | None, comparison: dict[str, Any] | None
+) -> None:
     """Copy a run's weights into the package, bit for bit, and record what was measured on them.
 
-    Beside it stand the plain recipe's run and figures of another entry, if there are any.
+    Beside it stand the plain recipe's record and figures of another entry, if there are any.
 
     Raises:
         ValueError: The figures were measured on other bytes than the run's.
     """
     name, evaluation = entry.info.name, entry.out / "evaluation"
-    record = _record(entry)
+    record = record_of(entry)
     if baseline is not None:
-        record["baseline"] = _record(baseline)
+        record["baseline"] = baseline
     record["test"] = records.read_json(evaluation / "metrics.test.json")
     if comparison is not None:
         record["comparison"] = comparison
@@ -47,7 +49,8 @@ def bundle(entry: EntryRun, baseline: EntryRun | None, comparison: dict[str, Any
     cards.update_readme()
 
 
-def _record(entry: EntryRun) -> dict[str, Any]:
+def record_of(entry: EntryRun) -> dict[str, Any]:
+    """Return what is recorded of an entry's run and its figures on the validation split."""
     return {
         "run": records.read_json(entry.out / RECORD),
         "validation": records.read_json(entry.out / "evaluation/metrics.validation.json"),

@@ -26,7 +26,7 @@ from training.families import family_of, recipe_of
 from training.loop import fit_entry
 from training.metrics import standard_error
 from training.release import records
-from training.release.bundle import bundle
+from training.release.bundle import bundle, record_of
 from training.release.check import (
     bundled_run,
     check,
@@ -108,12 +108,7 @@ def reproduce(info: ModelInfo, shop: Workshop) -> None:
         _take_bundled(entry)
     _train(entry, shop)
     _record_first_losses(entry)
-    plain = None
-    if "baseline" in entry.recipe.offers:
-        plain = shop.plan(info, baseline=True)
-        prepare_out(plain.out, [], resume=True, overwrite=False)
-        _train(plain, shop)
-        _evaluate(info, shop, plain.out, "validation")
+    plain = _plain(info, shop) if "baseline" in entry.recipe.offers else None
     _evaluate(info, shop, entry.out, "validation")
     _evaluate(info, shop, entry.out, "test")  # last, so that the pictures are of the test split
     bundle(entry, plain, _beside(entry, shop) if entry.recipe.compare_with else None)
@@ -123,6 +118,24 @@ def _train(entry: EntryRun, shop: Workshop) -> None:
     shop.check_time()
     if not fit_entry(entry):
         raise TimeUpError
+
+
+def _plain(info: ModelInfo, shop: Workshop) -> dict[str, Any]:
+    """Return what is recorded of the plain recipe's run, which is made if it is not on record."""
+    plain = shop.plan(info, baseline=True)
+    if info.pretrained and not is_begun(plain.out):
+        recorded = records.read_record(info.name).get("baseline")
+        known = family_of(info.model_class).known_metrics(full=False)
+        if (
+            recorded is not None
+            and recorded["validation"]["known_metrics"] == known
+            and not identity(plain.runs[0], recorded["run"])
+        ):
+            return dict(recorded)
+    prepare_out(plain.out, [], resume=True, overwrite=False)
+    _train(plain, shop)
+    _evaluate(info, shop, plain.out, "validation")
+    return record_of(plain)
 
 
 def _take_bundled(entry: EntryRun) -> None:
