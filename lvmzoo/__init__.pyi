@@ -3,6 +3,7 @@ from lvmzoo._version import __version__ as __version__
 from lvmzoo.checkpoint import CheckpointError as CheckpointError
 from lvmzoo.entries import create_model as create_model
 from lvmzoo.entries import from_pretrained as from_pretrained
+from lvmzoo.exporting.export import export as export
 from lvmzoo.images import load_images as load_images
 from lvmzoo.images import save_images as save_images
 from lvmzoo.images import transform as transform

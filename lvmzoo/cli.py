@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lvmzoo._version import __version__
+from lvmzoo.cli_export import export
 from lvmzoo.cli_sets import decode, encode, score
 from lvmzoo.console import (
     Draw,
@@ -69,7 +70,7 @@ def main() -> None:
     """
 
 
-for command in (score, encode, decode):
+for command in (score, encode, decode, export):
     main.add_command(command)
 
 

@@ -108,6 +108,17 @@ class Autoencoder(nn.Module):
         """Return the codes (N, h, w) int64 nearest to features (N, D, h, w)."""
         return self.quantizer.nearest(features.permute(0, 2, 3, 1))
 
+    def excess(self, features: Tensor, codes: Tensor) -> Tensor:
+        """Return how much farther codes are than the nearest, (N, h, w), relative to the nearest.
+
+        Distances are squared, and computed in float64.
+        """
+        rows = features.permute(0, 2, 3, 1).flatten(1, 2).double()
+        codebook = self.quantizer.codebook.double()
+        squares = torch.cdist(rows, codebook).square().unflatten(1, codes.shape[1:])
+        found: Tensor = squares.gather(-1, codes[..., None]).squeeze(-1)
+        return found / squares.amin(-1) - 1
+
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes (N, h, w) int64 of images (N, C, H, W) in [0, 1]."""
         return self.nearest(self.features(x))

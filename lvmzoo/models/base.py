@@ -15,6 +15,7 @@ from lvmzoo import checkpoint, hub
 from lvmzoo.checks import check_generator, check_tensor, check_unit_range
 from lvmzoo.files import atomic_folder, expand_user, write_json
 from lvmzoo.hub import README_NAME
+from lvmzoo.nn.graph import Graph
 from lvmzoo.nn.placement import any_parameter
 from lvmzoo.registry import model_classes
 
@@ -105,6 +106,8 @@ class ZooModel(
     interpolate: Callable[..., Tensor]
     sample: Callable[..., Tensor]
     score: Callable[..., dict[str, Tensor]]
+    graphs: Callable[[Tensor], dict[str, Graph]]
+    graph_facts: Callable[[], dict[str, Any]]
 
     def __init__(self, config: Any = None) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from lvmzoo.checks import check_tensor
 from lvmzoo.models.base import require_range
 from lvmzoo.models.variational import VariationalModel
 from lvmzoo.nn.gaussian import mean_and_log_std
+from lvmzoo.nn.graph import Graph
 
 __all__ = ["VAE2D", "VAE2DConfig"]
 
@@ -65,6 +66,13 @@ class VAE2D(VariationalModel):
 
     def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return mean_and_log_std(self.decoder(z), self.dtype)
+
+    def graphs(self, x: Tensor) -> dict[str, Graph]:
+        """Return what `lvmzoo.export` writes; decode gives the points' noise, too."""
+        decode = Graph(
+            lambda latents: self._observe(latents), {"latents": self.encode(x)}, ("mean", "log_std")
+        )
+        return super().graphs(x) | {"decode": decode}
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -25,6 +25,7 @@ from lvmzoo.checks import (
 )
 from lvmzoo.models.base import ZooModel
 from lvmzoo.nn.gaussian import gaussian_log_prob, noise_log_prob
+from lvmzoo.nn.graph import Graph
 
 __all__ = ["ELBO", "VariationalModel", "VariationalOutput"]
 
@@ -305,6 +306,30 @@ class VariationalModel(ZooModel):
         """Return log p(z), (N,) in nats, for latents z of shape (N, latent_dim)."""
         log_prob = self._prior_log_prob(self._check_latents(z))
         return check_reached(log_prob, "latents", infinite=True)
+
+    def graphs(self, x: Tensor) -> dict[str, Graph]:
+        """Return what `lvmzoo.export` writes: encode and decode.
+
+        Arguments:
+            x: Examples (N, ...).
+        """
+        data = "points" if self.image_shape is None else "images"
+        return {
+            "encode": Graph(
+                lambda **inputs: self._infer(self._scale(inputs[data])),
+                {data: x},
+                ("mean", "log_std"),
+            ),
+            "decode": Graph(
+                lambda latents: (self._unscale(self._decoder_mean(latents)),),
+                {"latents": self.encode(x)},
+                (data,),
+            ),
+        }
+
+    def graph_facts(self) -> dict[str, Any]:
+        """Return what one must know of the graphs beside the shapes of their tensors."""
+        return {"latent_dim": self.config.latent_dim}
 
     def _posterior(self, x: Tensor, what: str = "x") -> tuple[Tensor, Tensor, Tensor]:
         """Return scaled x, mean and log standard deviation of q(z|x), for x that was checked."""

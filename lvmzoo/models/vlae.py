@@ -7,6 +7,7 @@ from torch import Tensor
 from lvmzoo.models.base import require_range
 from lvmzoo.models.vae import VAE, VAEConfig
 from lvmzoo.nn.gaussian import noise_log_prob
+from lvmzoo.nn.graph import Graph
 from lvmzoo.nn.placement import without_autocast
 from lvmzoo.priors.flow import MaskedAutoregressiveFlow
 
@@ -66,6 +67,15 @@ class VLAE(VAE):
     def _prior_transform(self, noise: Tensor) -> Tensor:
         with without_autocast(noise):
             return self.prior.inverse(noise)
+
+    def graphs(self, x: Tensor) -> dict[str, Graph]:
+        """Return what `lvmzoo.export` writes: also the prior, from N(0, I) to latents."""
+        prior = Graph(
+            lambda noise: (self.prior.inverse_in_passes(noise),),
+            {"noise": self.prior(self.encode(x))[0]},
+            ("latents",),
+        )
+        return super().graphs(x) | {"prior": prior}
 
     def _kl(self, z: Tensor, noise: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
         return noise_log_prob(noise, log_std) - self._prior_log_prob(z)

@@ -21,6 +21,7 @@ from lvmzoo.checks import (
 )
 from lvmzoo.models.autoencoder import Autoencoder, AutoencoderConfig, AutoencoderOutput
 from lvmzoo.models.base import ZooModel, require_range
+from lvmzoo.nn.graph import Graph
 from lvmzoo.priors.base import CodePrior
 from lvmzoo.priors.gated_pixelcnn import GatedPixelCNN
 from lvmzoo.priors.pixelcnn import PixelCNN
@@ -328,6 +329,42 @@ class VQVAE(ZooModel):
         )
         images = self.autoencoder.decode(drawn)
         return images.view(len(codes), n, *images.shape[1:])
+
+    def graphs(self, x: Tensor) -> dict[str, Graph]:
+        """Return what `lvmzoo.export` writes: encode, quantize, decode and those of the prior.
+
+        Arguments:
+            x: Examples (N, C, H, W).
+        """
+        features = self.autoencoder.features(x)
+        codes = self.autoencoder.nearest(features)
+        return {
+            "encode": Graph(
+                self._codes_and_features, {"images": x}, ("codes", "features"), self._excess
+            ),
+            "quantize": Graph(
+                lambda features: (self.autoencoder.nearest(features),),
+                {"features": features},
+                ("codes",),
+                self.autoencoder.excess,
+            ),
+            "decode": Graph(
+                lambda codes: (self.autoencoder.decode(codes),), {"codes": codes}, ("images",)
+            ),
+            **self.prior.graphs(codes),
+        }
+
+    def graph_facts(self) -> dict[str, Any]:
+        """Return what one must know of the graphs beside the shapes of their tensors."""
+        codes = {"num_codes": self.config.num_codes, "grid": list(self.config.grid)}
+        return {"codes": codes, "sampling": self.prior.graph_facts()}
+
+    def _codes_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.autoencoder.features(images)
+        return self.autoencoder.nearest(features), features
+
+    def _excess(self, images: Tensor, codes: Tensor) -> Tensor:
+        return self.autoencoder.excess(self.autoencoder.features(images), codes)
 
     def _check_codes(self, codes: Any) -> Tensor:
         return check_codes(codes, self.config.grid, self.config.num_codes, self.device)

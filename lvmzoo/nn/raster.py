@@ -32,6 +32,10 @@ class VerticalConv2d(nn.Conv2d):
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
         return super().forward(F.pad(x, (0, 0, self.reach, 0)))
 
+    def last_row(self, x: Tensor) -> Tensor:
+        """Return the last row (N, out_channels, 1, W) of the output; x has the k // 2 + 1 last."""
+        return super().forward(x)
+
 
 class MaskedConv2d(VerticalConv2d):
     """A convolution that sees the positions before its own, and for type B its own.
@@ -76,8 +80,20 @@ class MaskedConv2d(VerticalConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
-        x = F.pad(x, (0, 0, self.reach, 0))
+        return self.last_row(F.pad(x, (0, 0, self.reach, 0)))
+
+    def last_row(self, x: Tensor) -> Tensor:
+        """Return the last row (N, out_channels, 1, W) of the output; x has the k // 2 + 1 last."""
         return F.conv2d(x, self.masked_weight(), self.bias, padding=(0, self.reach))
+
+    def from_above(self, x: Tensor) -> Tensor:
+        """Return what the k // 2 rows x above a row give to it, with the bias, (N, ..., 1, W)."""
+        return F.conv2d(x, self.weight[:, :, :-1], self.bias, padding=(0, self.reach))
+
+    def own_row(self) -> Tensor:
+        """Return what a row's own codes are multiplied by, (out_channels, taps in_channels)."""
+        columns = self.visible - self.reach * self.kernel_size[1]
+        return self.weight[:, :, -1, :columns].transpose(1, 2).flatten(1)
 
 
 def shift_down(x: Tensor) -> Tensor:

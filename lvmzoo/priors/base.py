@@ -1,12 +1,13 @@
 """What the priors over code grids share: loss, log-probability and sampling."""
 
 import math
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lvmzoo.nn.graph import Graph
 from lvmzoo.nn.placement import any_parameter, channels_last, without_autocast
 from lvmzoo.priors.sampling import GridSampler, Guided, draw_noise, fill_grid
 
@@ -34,6 +35,14 @@ class CodePrior(nn.Module):
 
     # Share of what a layer adds that is left out in training mode; whoever trains sets it.
     dropout: float = 0.0
+
+    # What `next_row` and `next_column` take in: rows above, codes to the left.
+    ROWS: ClassVar[int]
+    COLUMNS: ClassVar[int]
+
+    embedding: nn.Embedding
+    layers: nn.ModuleList
+    channels: int
 
     def __init__(self, num_codes: int, grid: tuple[int, int], num_labels: int) -> None:
         super().__init__()
@@ -66,6 +75,89 @@ class CodePrior(nn.Module):
 
     def _sampler(self, n: int, labels: Tensor | None) -> GridSampler:
         raise NotImplementedError
+
+    # Sampling once more, as two functions without memory of their own, from which graphs are made:
+    # `_sampler` is faster in torch, but works in place.
+
+    def next_row(self, codes: Tensor, labels: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute what all columns of a row get from the rows above.
+
+        Arguments:
+            codes: (n, ROWS, W) int64, of the rows above; the code K stands outside the grid.
+            labels: As for `logits`.
+            rows: (n, L, C, W), what the call for the row above returned; zeros before the first.
+
+        Returns:
+            For each column what `next_column` takes, (W, n, F), and the next `rows`.
+        """
+        raise NotImplementedError
+
+    def next_column(self, codes: Tensor, base: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (n, K) of a column, and the next `left`.
+
+        Arguments:
+            codes: (n, COLUMNS) int64, those to the left, the nearest last; the code K stands
+                outside the grid.
+            base: (n, F), what `next_row` returned for this column.
+            left: (n, L, C), what the call for the column to the left returned; zeros before the
+                first.
+        """
+        raise NotImplementedError
+
+    def graphs(self, codes: Tensor) -> dict[str, Graph]:
+        """Return the graphs that are exported: all logits at once, and sampling by rows, columns.
+
+        A prior without labels takes none.
+
+        Arguments:
+            codes: Example grids (n, H, W).
+        """
+        n, (_, width) = len(codes), self.grid
+        labels = {}
+        if self.num_labels:
+            labels = {"labels": torch.arange(n, device=codes.device) % (self.num_labels + 1)}
+        above, left = codes[:, : self.ROWS], codes[:, 0, : self.COLUMNS]
+        above = F.pad(above, (0, 0, self.ROWS - above.shape[1], 0), value=self.num_codes)
+        left = F.pad(left, (self.COLUMNS - left.shape[1], 0), value=self.num_codes)
+        state = self.weight.new_zeros(n, len(self.layers), self.channels, width)
+        base, rows = self.next_row(above, labels.get("labels"), state)
+        return {
+            "logits": Graph(
+                lambda codes, labels=None: (self.logits(codes, labels),),
+                {"codes": codes} | labels,
+                ("logits",),
+            ),
+            "row": Graph(
+                lambda codes, rows, labels=None: self.next_row(codes, labels, rows),
+                {"codes": above, "rows": rows} | labels,
+                ("base", "next_rows"),
+            ),
+            "column": Graph(
+                self.next_column,
+                {"codes": left, "base": base[0], "left": rows[..., 0]},
+                ("logits", "next_left"),
+            ),
+        }
+
+    def graph_facts(self) -> dict[str, Any]:
+        """Return what one must know to sample by the graphs of rows and columns."""
+        state = [len(self.layers), self.channels]
+        return {
+            "outside": self.num_codes,
+            "no_label": self.num_labels or None,
+            "above": self.ROWS,
+            "left_codes": self.COLUMNS,
+            "rows": [*state, self.grid[1]],
+            "left": state,
+        }
+
+    def _vectors(self, codes: Tensor) -> Tensor:
+        """Embed codes (...), (..., E), that outside the grid as zeros."""
+        return F.embedding(codes, F.pad(self.embedding.weight, (0, 0, 0, 1)))
+
+    def _inside(self, codes: Tensor) -> Tensor:
+        """Return ones (n, 1, 1, W) where the last row of codes (n, rows, W) is inside the grid."""
+        return (codes[:, -1:, None] < self.num_codes).to(self.weight.dtype)
 
     def forward(self, codes: Tensor, labels: Tensor | None = None) -> PriorOutput:
         """Return the mean negative log-likelihood of a code."""

@@ -38,6 +38,8 @@ class GatedPixelCNN(CodePrior):
         torch.Size([2, 4, 4])
     """
 
+    ROWS, COLUMNS = 2, 1
+
     def __init__(
         self,
         num_codes: int,
@@ -85,6 +87,35 @@ class GatedPixelCNN(CodePrior):
 
     def _sampler(self, n: int, labels: Tensor | None) -> "_Sampler":
         return _Sampler(self, n, labels)
+
+    def next_row(self, codes: Tensor, labels: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `CodePrior.next_row`: one row of the vertical stack, that above."""
+        inside = self._inside(codes)
+        v = self.above.last_row(self._vectors(codes).permute(0, 3, 1, 2)) * inside
+        layers = cast(Iterable[_GatedLayer], self.layers)
+        biases = self.label_biases(labels)[..., None, None]
+        base, inputs = [], []
+        for layer, (at_v, at_h), row in zip(layers, biases, rows.unbind(1), strict=True):
+            inputs.append(v.squeeze(2))
+            gates = layer.vertical.last_row(torch.stack([row, inputs[-1]], 2)) + at_v
+            gates = gates * inside
+            at_h = at_h + cast(Tensor, layer.horizontal.bias)[:, None, None]
+            base.append(layer.link(gates) + at_h)
+            v = _gate(gates)
+        return torch.cat(base, 1).squeeze(2).permute(2, 0, 1), torch.stack(inputs, 1)
+
+    def next_column(self, codes: Tensor, base: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """See `CodePrior.next_column`: one column of the horizontal stack."""
+        h = F.linear(self._vectors(codes[:, -1]), self.left.weight.flatten(1), self.left.bias)
+        layers = cast(Iterable[_GatedLayer], self.layers)
+        bases = base.unflatten(1, (len(self.layers), -1)).unbind(1)
+        inputs = []
+        for layer, gates, before in zip(layers, bases, left.unbind(1), strict=True):
+            inputs.append(h)
+            kernel = layer.horizontal.weight.squeeze(2).transpose(1, 2).flatten(1)
+            gates = gates + F.linear(torch.cat([before, h], 1), kernel)
+            h = h + F.linear(_gate(gates), layer.residual.weight.flatten(1))
+        return self.head(h), torch.stack(inputs, 1)
 
 
 class _LabelBiases(nn.Embedding):

@@ -37,6 +37,8 @@ class PixelCNN(CodePrior):
         torch.Size([2, 4, 4])
     """
 
+    ROWS, COLUMNS = FIRST_KERNEL // 2 + 1, FIRST_KERNEL // 2
+
     def __init__(
         self,
         num_codes: int,
@@ -48,6 +50,7 @@ class PixelCNN(CodePrior):
         hidden: int = 512,
     ) -> None:
         super().__init__(num_codes, grid, num_labels=0)
+        self.channels = channels
         self.embedding = nn.Embedding(num_codes, embedding)
         self.first = MaskedConv2d("A", embedding, 2 * channels, FIRST_KERNEL)
         self.layers = nn.ModuleList(_Block(channels) for _ in range(layers))
@@ -73,6 +76,36 @@ class PixelCNN(CodePrior):
 
     def _sampler(self, n: int, labels: Tensor | None) -> "_Sampler":
         return _Sampler(self, n)
+
+    def next_row(self, codes: Tensor, labels: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """See `CodePrior.next_row`: the whole of the row above, as `logits` computes it."""
+        inside = self._inside(codes)
+        vectors = self._vectors(codes).permute(0, 3, 1, 2)
+        x = self.first.last_row(vectors)
+        base, inputs = [self.first.from_above(vectors[:, :, 1:])], []
+        layers = cast(Iterable[_Block], self.layers)
+        for layer, row in zip(layers, rows.unbind(1), strict=True):
+            y = layer.narrow(x.relu()).relu() * inside
+            inputs.append(y.squeeze(2))
+            base.append(layer.masked.from_above(y))
+            y = layer.masked.last_row(torch.stack([row, inputs[-1]], 2))
+            x = x + layer.widen(y.relu())
+        return torch.cat(base, 1).squeeze(2).permute(2, 0, 1), torch.stack(inputs, 1)
+
+    def next_column(self, codes: Tensor, base: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """See `CodePrior.next_column`."""
+        layers = cast(Iterable[_Block], self.layers)
+        x = F.linear(self._vectors(codes).flatten(1), self.first.own_row())
+        first, rest = base.split((x.shape[1], base.shape[1] - x.shape[1]), 1)
+        x = x + first
+        bases = rest.unflatten(1, (len(self.layers), -1)).unbind(1)
+        inputs = []
+        for layer, y, before in zip(layers, bases, left.unbind(1), strict=True):
+            narrow = F.linear(x.relu(), layer.narrow.weight.flatten(1), layer.narrow.bias).relu()
+            inputs.append(narrow)
+            y = y + F.linear(torch.cat([before, narrow], 1), layer.masked.own_row())
+            x = x + F.linear(y.relu(), layer.widen.weight.flatten(1))
+        return self.head(x), torch.stack(inputs, 1)
 
 
 class _Block(nn.Module):

@@ -1,0 +1,55 @@
+"""The command that writes a model as graphs for use without lvmzoo."""
+
+from pathlib import Path
+
+import click
+
+from lvmzoo.console import existing_file, files_of, output
+from lvmzoo.files import expand_user
+
+__all__ = ["export"]
+
+
+def _folder(path: Path) -> None:
+    path = expand_user(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"cannot write the folder {path}: a file has that name")
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--format",
+    type=click.Choice(["onnx", "torch-export"]),
+    default="onnx",
+    show_default=True,
+    help="torch-export: files that torch.export.load reads.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the weights in the files; all else is float32.",
+)
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=existing_file,
+    help="A picture, or a folder of them, to compare by as well; may be repeated.",
+)
+@output("The folder.", _folder)
+def export(name: str, images: tuple[Path, ...], output: Path, **options: str) -> None:
+    """Write the model NAME as graphs that need no lvmzoo, and compare them with it.
+
+    Beside the graphs stand lvmzoo.json, which says what they take and return, and sample.py, the
+    loop that draws samples.
+    """
+    from lvmzoo.exporting.export import export
+
+    about = export(name, output, images=files_of(images), **options)
+    for file, facts in about["files"].items():
+        click.echo(f"{file}: {facts['bytes'] / 2**20:.2f} MiB")
+    for one in about["checked"]:
+        click.echo(f"{one['what']}: {one['measured']:.2g} (at most {one['limit']:g})")

@@ -1,0 +1,1 @@
+"""Models as graphs that need neither lvmzoo nor, as ONNX, torch."""
