@@ -21,6 +21,7 @@ NAMES = (
     "images",
     "sampling",
     "flow",
+    "exported",
     "training_steps",
     "throughput",
     "large_set",

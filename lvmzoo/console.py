@@ -45,6 +45,9 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What is said in one line; ImportError is of a library that only one command needs.
+_EXPECTED = (ValueError, TypeError, RuntimeError, OSError, MemoryError, ImportError)
+
 existing_file = click.Path(exists=True, path_type=Path)
 images_argument = click.argument("images", nargs=-1, required=True, type=existing_file)
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -60,7 +63,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
-        with failing_cleanly(ValueError, TypeError, RuntimeError, OSError, MemoryError):
+        with failing_cleanly(*_EXPECTED):
             return super().invoke(ctx)
 
 

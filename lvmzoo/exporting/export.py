@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lvmzoo._version import __version__
+from lvmzoo.checks import check_count
 from lvmzoo.exporting.agreement import measure
 from lvmzoo.exporting.formats import BATCH, FORMATS, OPSET
 from lvmzoo.files import atomic_folder, write_json
@@ -27,7 +28,8 @@ __all__ = ["export"]
 ABOUT = "lvmzoo.json"
 VERSION = 1  # of what ABOUT holds
 DTYPES = ("float32", "float16")
-EXAMPLES = 8  # of each kind
+EXAMPLES = 8  # of noise, and of samples
+MAX_IMAGES = 256  # which are taken in at once
 
 
 def export(
@@ -50,7 +52,7 @@ def export(
         dtype: That of the weights in the files: "float32" or "float16", to which weights that it
             cannot hold are rounded before anything is compared. Inputs, outputs and what is
             between them are float32 in either case.
-        images: Pictures to compare by, beside noise and the model's own samples.
+        images: At most 256 pictures to compare by, beside noise and the model's own samples.
 
     Returns:
         What lvmzoo.json holds.
@@ -58,11 +60,12 @@ def export(
     Raises:
         ImportError: A library that the format needs is absent.
         ExportError: The files do not compute what the model computes; nothing is written.
-        ValueError: Unknown format or dtype, or pictures for a model that takes none.
+        ValueError: Unknown format or dtype, too many pictures, or a model that takes none.
         OSError: The folder cannot be written; nothing is left behind.
     """
     form = _choice(FORMATS, format, "format")
     _choice(dict.fromkeys(DTYPES), dtype, "dtype")
+    check_count(len(images), "the number of images", least=0, most=MAX_IMAGES)
     form.check_installed()
     model = _prepared(model, half=dtype == "float16")
     with torch.no_grad(), atomic_folder(folder) as temporary:
@@ -70,7 +73,8 @@ def export(
         paths = {name: temporary / f"{name}.{form.ending}" for name in graphs}
         for name, graph in graphs.items():
             form.write(model, graph, paths[name], dtype == "float16")
-        about = _about(model) | {"graphs": format, "dtype": dtype, "opset": OPSET}
+        about = _about(model) | {"graphs": format, "dtype": dtype}
+        about["opset"] = OPSET if format == "onnx" else None
         about["files"] = {paths[name].name: _file(paths[name], graphs[name]) for name in graphs}
         runs = {name: form.load(path) for name, path in paths.items()}
         about["checked"] = [m._asdict() for m in measure(model, graphs, runs, about)]

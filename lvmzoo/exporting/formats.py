@@ -1,9 +1,6 @@
 """The formats of a graph: how a function of a model is written to a file, and run from it."""
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +69,8 @@ def _program(model: nn.Module, graph: Graph) -> ExportedProgram:
 
 
 def _export(module: nn.Module, graph: Graph, sizes_of: Callable[..., Any]) -> ExportedProgram:
-    inputs = tuple(graph.inputs.values())
+    # Two, since 1 would be taken for the only size; and torch.export stores them.
+    inputs = tuple(value[:2].clone() for value in graph.inputs.values())
     sizes = sizes_of(({0: Dim(BATCH, min=1)},) * len(inputs))
     return torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
 
@@ -84,21 +82,21 @@ def _write_onnx(model: nn.Module, graph: Graph, path: Path, half: bool) -> None:
     import onnx
     from onnxscript import optimizer
 
-    with _quiet():
-        exported = torch.onnx.export(
-            _program(model, graph),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            verbose=False,
-        )
-        assert exported is not None
-        # Parts of weights, which the steps of a sampler use, instead of the whole and a slice.
-        limit = 1 << 40
-        program = optimizer.optimize(
-            exported.model_proto, input_size_limit=limit, output_size_limit=limit
-        )
+    exported = torch.onnx.export(
+        _program(model, graph),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(graph.inputs),
+        output_names=list(graph.outputs),
+        optimize=False,
+        verbose=False,
+    )
+    assert exported is not None
+    # Parts of weights, which the steps of a sampler use, instead of the whole and a slice.
+    limit = 1 << 40
+    program = optimizer.optimize(
+        exported.model_proto, input_size_limit=limit, output_size_limit=limit
+    )
     _name_batch(program.graph)
     if half:
         _halve(program.graph)
@@ -143,20 +141,6 @@ def _load_onnx(path: Path) -> Run:
     options.log_severity_level = 3  # errors; it warns of what it leaves as it is
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(None, dict(inputs))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep to itself what torch.onnx says of its own affairs."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
 
 
 # torch.export

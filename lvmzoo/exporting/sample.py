@@ -68,7 +68,7 @@ def draw(run: Run, about: Mapping[str, Any], noise: np.ndarray, **options: Any) 
     if "codes" in about:
         return run("decode", {"codes": draw_codes(run, about, noise, **options)})[0]
     latents = noise
-    if "prior.onnx" in about["files"]:
+    if any(file.startswith("prior.") for file in about["files"]):
         latents = run("prior", {"noise": noise})[0]
     return run("decode", {"latents": latents})[0]
 

@@ -109,15 +109,17 @@ class Autoencoder(nn.Module):
         return self.quantizer.nearest(features.permute(0, 2, 3, 1))
 
     def excess(self, features: Tensor, codes: Tensor) -> Tensor:
-        """Return how much farther codes are than the nearest, (N, h, w), relative to the nearest.
+        """Return how much farther codes are than the nearest, (N, h, w), in float64.
 
-        Distances are squared, and computed in float64.
+        Distances are squared, and relative to the squares that `nearest` compares them by, so that
+        1e-7 is a rounding error of float32.
         """
-        rows = features.permute(0, 2, 3, 1).flatten(1, 2).double()
+        rows = features.permute(0, 2, 3, 1).double()
         codebook = self.quantizer.codebook.double()
-        squares = torch.cdist(rows, codebook).square().unflatten(1, codes.shape[1:])
-        found: Tensor = squares.gather(-1, codes[..., None]).squeeze(-1)
-        return found / squares.amin(-1) - 1
+        distances = torch.cdist(rows.flatten(1, 2), codebook).square()
+        found = distances.gather(2, codes.flatten(1)[..., None]).squeeze(2)
+        excess: Tensor = (found - distances.amin(2)).view(codes.shape)
+        return excess / (rows.square().sum(3) + codebook.square().sum(1).amax())
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes (N, h, w) int64 of images (N, C, H, W) in [0, 1]."""

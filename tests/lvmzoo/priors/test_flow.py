@@ -224,3 +224,10 @@ def test_far_from_the_data_all_stays_finite():
     assert log_sigma.abs().max() <= 5
     assert torch.isfinite(flow.log_prob(far)).all()
     assert torch.isfinite(flow.inverse(draw(100, 16, scale=10).float())).all()
+
+
+@sizes
+def test_whole_passes_give_the_inverse_too(dim, hidden):
+    flow = random_flow(dim, hidden)
+    eps = draw(6, dim, scale=3.0)
+    torch.testing.assert_close(flow.inverse_in_passes(eps), flow.inverse(eps))

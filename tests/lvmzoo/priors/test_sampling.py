@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.naive import naive_sample
 from torch import Tensor
 
@@ -166,3 +167,24 @@ def test_autocast_changes_no_draw_and_no_probability(kind):
             assert prior.logits(given).dtype == dtype
             same = results()
         assert all(map(torch.equal, same, expected))
+
+
+@pytest.mark.parametrize("grid", [(5, 4), (2, 6), (1, 1)], ids=str)
+@pytest.mark.parametrize("gated", [False, True])
+@torch.no_grad()
+def test_rows_and_columns_without_memory_have_the_same_logits(gated, grid):
+    torch.manual_seed(0)
+    prior = GatedPixelCNN(7, grid, 3, **SIZES) if gated else PixelCNN(7, grid, **SIZES)
+    codes = torch.randint(7, (4, *grid))
+    labels = torch.tensor([0, 3, 2, 1]) if gated else None
+    wanted = prior.logits(codes, labels)
+    outside = F.pad(codes, (prior.COLUMNS, 0, prior.ROWS, 0), value=7)
+    rows = torch.zeros(4, 3, 8, grid[1])
+    for i in range(grid[0]):
+        above = outside[:, i : i + prior.ROWS, prior.COLUMNS :]
+        base, rows = prior.next_row(above, labels, rows)
+        left = torch.zeros(4, 3, 8)
+        for j in range(grid[1]):
+            before = outside[:, prior.ROWS + i, j : j + prior.COLUMNS]
+            got, left = prior.next_column(before, base[j], left)
+            torch.testing.assert_close(got, wanted[:, :, i, j])
