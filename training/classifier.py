@@ -17,6 +17,7 @@ from lvmzoo.files import atomic_file
 from training.augment import augment, draw_noise
 from training.data import Split, as_input, sha256
 from training.recipe import AUGMENTATIONS, require
+from training.trainer import computes_in_bf16
 
 __all__ = ["Classifier", "ClassifierRecipe", "has_recipe", "read_classifier_recipe", "trained"]
 
@@ -134,6 +135,7 @@ def trained(dataset: str, train: Split, folder: Path) -> Classifier:
 def fit(model: Classifier, train: Split, recipe: ClassifierRecipe) -> None:
     """Train a classifier in place."""
     generator = torch.Generator().manual_seed(recipe.seed)
+    bf16 = computes_in_bf16(torch.device("cpu"))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = recipe.epochs * -(-len(train) // recipe.batch_size)
     optimizer = torch.optim.SGD(
@@ -152,7 +154,7 @@ def fit(model: Classifier, train: Split, recipe: ClassifierRecipe) -> None:
                 for kind in recipe.augment:
                     x = augment(x, kind, draw_noise(len(x), generator))
                 x = x.contiguous(memory_format=torch.channels_last)
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     loss = F.cross_entropy(model(x), train.labels[index], label_smoothing=0.1)
                 optimizer.zero_grad()
                 loss.backward()

@@ -106,7 +106,8 @@ def overlap(real: Tensor, made: Tensor) -> dict[str, float]:
         2019), https://arxiv.org/abs/1904.06991; Reliable Fidelity and Diversity Metrics for
         Generative Models (Naeem et al. 2020), https://arxiv.org/abs/2002.09797
     """
-    distances = _distances(real, made)
+    real, made = real.double(), made.double()
+    distances = torch.cdist(real, made)
     among_real = distances < _reach(real)[:, None]
     among_made = distances < _reach(made)
     return {
@@ -117,10 +118,6 @@ def overlap(real: Tensor, made: Tensor) -> dict[str, float]:
     }
 
 
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    return torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
-
-
 def _reach(features: Tensor) -> Tensor:
     # The nearest one is itself.
-    return _distances(features, features).kthvalue(NEIGHBOURS + 1).values
+    return torch.cdist(features, features).kthvalue(NEIGHBOURS + 1).values

@@ -34,6 +34,12 @@ def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
 
 
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16: some CPUs only emulate it, at a crawl."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return device.type != "cpu" or capability.startswith(("AVX512", "AMX", "SVE"))
+
+
 class Trainer:
     """The state of a run in memory, and one step of it."""
 
@@ -97,11 +103,8 @@ class Trainer:
 
     @cached_property
     def precision(self) -> str:
-        """The recipe's, or "float32" on a CPU that would only emulate bfloat16, at a crawl."""
-        capability = torch.backends.cpu.get_cpu_capability()
-        if self.device.type == "cpu" and not capability.startswith(("AVX512", "AMX", "SVE")):
-            return "float32"
-        return self.run.recipe.precision
+        """The recipe's, or "float32" where bfloat16 would only be emulated."""
+        return self.run.recipe.precision if computes_in_bf16(self.device) else "float32"
 
     def autocast(self) -> torch.autocast:
         """The precision of the run. Not Accelerate's, which is set once for a whole process."""
