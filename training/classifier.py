@@ -4,6 +4,7 @@ import hashlib
 import json
 import tomllib
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,7 +23,6 @@ from training.trainer import computes_in_bf16
 __all__ = ["Classifier", "ClassifierRecipe", "has_recipe", "read_classifier_recipe", "trained"]
 
 RECIPES = Path(__file__).parent / "recipes" / "classifiers"  # one for each data set
-BATCH = 500  # images that are looked at together
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ClassifierRecipe:
     """How a classifier is trained, with SGD: the learning rate rises to `lr` and falls to zero."""
 
     epochs: int
-    width: int = 16  # channels, doubled where the picture is halved
+    width: int = 32  # channels at half the picture's resolution, doubled at each further halving
     batch_size: int = 128
     lr: float = 0.1
     weight_decay: float = 5e-4
@@ -55,24 +55,22 @@ class Classifier(nn.Module):
     Arguments:
         in_channels: C.
         num_classes: How many classes there are.
-        width: Channels before the picture is first halved.
+        width: Channels at half the picture's resolution; the features have four times as many.
     """
 
     def __init__(self, in_channels: int, num_classes: int, width: int) -> None:
         super().__init__()
-        stages = [
-            nn.Sequential(_unit(i, o, stride=2), _Residual(o))
-            for i, o in (
-                (in_channels, 2 * width),
-                (2 * width, 4 * width),
-                (4 * width, 8 * width),
-            )
-        ]
+        widths = (in_channels, width, 2 * width, 4 * width)
+        stages = (
+            layer
+            for before, after in pairwise(widths)
+            for layer in (_unit(before, after, stride=2), _Residual(after))
+        )
         self.body = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(8 * width, num_classes)
+        self.head = nn.Linear(widths[-1], num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the last hidden layer, (N, 8 * width)."""
+        """Return the last hidden layer, (N, 4 * width)."""
         hidden: Tensor = self.body(2 * x - 1)
         return hidden
 

@@ -100,8 +100,9 @@ def evaluate(
         "first": {"examples": len(first), "metrics": measure(model, first, full=False)[0]},
     }
     if full and train is not None and classifiers is not None and has_samples(info):
-        judge = classifier.trained(info.dataset, train, classifiers).to(model.device)
-        result["samples"] = measure_samples(model, judge, data, train)
+        real, seen = (s.for_classes(getattr(model.config, "classes", ())) for s in (data, train))
+        judge = classifier.trained(info.dataset, seen, classifiers).to(model.device)
+        result["samples"] = measure_samples(model, judge, real, seen)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / f"metrics.{split}.json", result)
     with atomic_file(out / f"examples.{split}.safetensors") as temporary:

@@ -54,7 +54,7 @@ def test_a_recipe_with_a_mistake_is_refused(quick):
 
 
 def test_logits_are_of_the_features():
-    model = Classifier(3, 10, 2).eval()
+    model = Classifier(3, 10, 4).eval()
     x = as_input(noise(5).x)
     with torch.no_grad():
         assert model.features(x).shape == (5, 16)

@@ -96,7 +96,7 @@ def test_the_accuracy_is_that_of_the_whole_split(measure, judge):
         ("VAE", []),
         ("VLAE", []),
         ("VQVAE", []),
-        ("gated VQVAE", [f"samples given a class, guidance {w}" for w in (0, 1, 2, 4)]),
+        ("gated VQVAE", [f"samples given the class, guidance {w}" for w in (0, 1, 2, 4)]),
     ],
 )
 def test_every_kind_of_image_is_made(kind, more, judge):
@@ -106,7 +106,7 @@ def test_every_kind_of_image_is_made(kind, more, judge):
     real, train = (replace(s, x=s.x[:, :, :size, :size]) for s in (real, train))
     result = measure_samples(model, judge, real, train)
     titles = [k["title"] for k in result["kinds"]]
-    assert titles == ["training images", "their reconstructions", "samples", *more]
+    assert titles == ["training images", "reconstructions", "samples", *more]
     known = family_of(type(model).__name__).sample_metrics
     for found in result["kinds"]:
         labelled = found["title"] not in ("training images", "samples")

@@ -47,6 +47,6 @@ def make_images(model: ZooModel, real: Split) -> Iterator[Made]:
     """Yield reconstructions of real images, and as many samples."""
     parts = [as_input(x).to(model.device) for x in real.x.split(BATCH)]
     made = torch.cat([model.reconstruct(x) for x in parts])
-    yield Made("their reconstructions", made, real.labels)
+    yield Made("reconstructions", made, real.labels)
     generator = torch.Generator().manual_seed(0)
     yield Made("samples", torch.cat([model.sample(len(x), generator=generator) for x in parts]))

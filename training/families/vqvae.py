@@ -240,7 +240,7 @@ class _VQVAE(Family):
                 parts.append(
                     model.sample(len(labels), labels=labels, guidance=w, generator=generator)
                 )
-            yield Made(f"samples given a class, guidance {w:g}", torch.cat(parts), real.labels)
+            yield Made(f"samples given the class, guidance {w:g}", torch.cat(parts), real.labels)
 
     @torch.inference_mode()
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
