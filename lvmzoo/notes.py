@@ -15,6 +15,11 @@ class Notes:
     def __init__(self) -> None:
         self._found: dict[str, tuple[str, int]] = {}
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pictures each kind was done to."""
+        return {kind: count for kind, (_, count) in self._found.items()}
+
     def add(self, name: str, kind: str) -> None:
         """Note that this was done to the picture of this name."""
         first, count = self._found.get(kind, (name, 0))

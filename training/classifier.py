@@ -18,7 +18,7 @@ from lvmzoo.files import atomic_file
 from training.augment import augment, draw_noise
 from training.data import Split, as_input, sha256
 from training.recipe import AUGMENTATIONS, require
-from training.trainer import computes_in_bf16
+from training.trainer import has_bfloat16
 
 __all__ = ["Classifier", "ClassifierRecipe", "has_recipe", "read_classifier_recipe", "trained"]
 
@@ -133,7 +133,7 @@ def trained(dataset: str, train: Split, folder: Path) -> Classifier:
 def fit(model: Classifier, train: Split, recipe: ClassifierRecipe) -> None:
     """Train a classifier in place."""
     generator = torch.Generator().manual_seed(recipe.seed)
-    bf16 = computes_in_bf16(torch.device("cpu"))
+    bf16 = has_bfloat16(torch.device("cpu"))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = recipe.epochs * -(-len(train) // recipe.batch_size)
     optimizer = torch.optim.SGD(

@@ -7,6 +7,7 @@ classifier, which is trained once for each data set.
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,23 @@ import click
 import torch
 
 from lvmzoo import loading
-from lvmzoo.checkpoint import serialize
+from lvmzoo.checkpoint import CheckpointError, serialize
 from lvmzoo.files import atomic_file, write_json
-from lvmzoo.models.base import ZooModel
+from lvmzoo.models.base import CONFIG_NAME, ZooModel
 from lvmzoo.registry import ModelInfo, model_info
 from training import classifier
-from training.data import Split, sha256
+from training.data import Split, load_split, read_folder, sha256
 from training.families import family_of
 from training.families.base import Measured
-from training.options import data_option, failing_cleanly, images_option, read_split
+from training.options import (
+    cache_option,
+    data_option,
+    failing_cleanly,
+    images_option,
+    skip_option,
+)
+from training.own import data_of
+from training.run import is_begun
 from training.samples import has_samples, measure_samples
 
 FIRST = 1000
@@ -33,6 +42,8 @@ def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
     """Load an entry's own weights, or those in a file or folder, which must be of its class."""
     if weights is None:
         model = loading.from_pretrained(info.name)
+    elif weights.is_dir() and is_begun(weights) and not (weights / CONFIG_NAME).exists():
+        raise CheckpointError(f"{weights} holds no finished run; training.train --resume goes on")
     else:
         load = loading.from_file if weights.is_file() else loading.from_pretrained
         model = load(weights)
@@ -116,6 +127,8 @@ def evaluate(
 @click.argument("name")
 @data_option
 @images_option
+@cache_option
+@skip_option
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Default: bundled.")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test")
 @click.option(
@@ -125,18 +138,32 @@ def evaluate(
 )
 @failing_cleanly
 def main(
-    name: str, data: Path, images: Path | None, weights: Path | None, split: str, out: Path | None
+    name: str,
+    data: Path,
+    images: Path | None,
+    cache: Path | None,
+    skip: bool,
+    weights: Path | None,
+    split: str,
+    out: Path | None,
 ) -> None:
     """Measure the entry NAME: figures as JSON on stdout, pictures as PNG in --out."""
     info = model_info(name)
-    if out is None:
-        folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
-        out = folder / "evaluation"
+    folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
+    out = out or folder / "evaluation"
     # Of one's own pictures there is no classifier.
     classifiers = Path("runs", CLASSIFIERS) if images is None and has_samples(info) else None
     needed = family_of(info.model_class).counts_in_train or classifiers
-    train = read_split(info, "train", data, images) if needed else None
-    examples = read_split(info, split, data, images)
+    if images is None:
+        train = load_split(info.dataset, "train", data) if needed else None
+        examples = load_split(info.dataset, split, data)
+    else:
+        model = load_weights(info, weights)
+        shape = replace(info, image_shape=model.image_shape)
+        own = read_folder(images, data_of(shape), cache or folder.parent / "cache", skip=skip)
+        print(own.line, file=sys.stderr)
+        train = own.split("train") if needed else None
+        examples = own.split(split)
     result = evaluate(info, weights, examples, split, out, train=train, classifiers=classifiers)
     print(json.dumps(result, indent=2, sort_keys=True))
     print(f"pictures and figures: {out}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -160,6 +161,8 @@ def _finish(trainer: Trainer) -> None:
     record = run.identity | {
         "variants": run.variants,
         "settings": run.settings,
+        "options": run.words,
+        "begun_from": trainer.begun_from,
         "commit": commit(),
         "config": config_dict(model.config),
         "steps": run.total_steps,
@@ -178,6 +181,7 @@ def _finish(trainer: Trainer) -> None:
     if trainer.best:
         record["exported_epoch"] = trainer.best_epoch
     write_json(run.out / RECORD, record)
+    shutil.rmtree(run.scratch, ignore_errors=True)
     print(f"finished: {run.out}")
 
 

@@ -1,6 +1,7 @@
 """Metrics that need no model: of pictures, features, grids of codes, and how sure a mean is."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -9,26 +10,26 @@ PSEUDO_COUNT = 0.1  # of the baselines that count codes
 NEIGHBOURS = 5  # of a feature, within which it is the like of another
 
 
-def code_baselines(train: Tensor, codes: Tensor, num_codes: int) -> dict[str, Tensor]:
+def code_baselines(train: Iterable[Tensor], codes: Tensor, num_codes: int) -> dict[str, Tensor]:
     """Return the bits per code (N,) of two models that count codes in a training set.
 
     The unigram model knows how often each code occurs. The first-order Markov model has
     p(code | left neighbour), in the first column p(code | code above), and the unigram at the
     first code.
-    Codes are (M, H, W) and (N, H, W), below `num_codes`.
+    Codes are (N, H, W), those of the training set in parts (M, H, W), below `num_codes`.
     """
+    counts = [torch.zeros(n, dtype=torch.long) for n in (num_codes, num_codes**2, num_codes**2)]
+    for part in train:
+        pairs = ((part,), (part[:, :, :-1], part[:, :, 1:]), (part[:, :-1, 0], part[:, 1:, 0]))
+        for count, given in zip(counts, pairs, strict=True):
+            index = given[0] if len(given) == 1 else given[0] * num_codes + given[1]
+            count += index.flatten().bincount(minlength=len(count))
 
-    def log_table(*given: Tensor) -> Tensor:
-        index = torch.zeros_like(given[0])
-        for code in given:
-            index = index * num_codes + code
-        counts = index.flatten().bincount(minlength=num_codes ** len(given)).double()
-        counts = (counts + PSEUDO_COUNT).view(-1, num_codes)
-        return (counts / counts.sum(1, keepdim=True)).log2()
+    def log_table(count: Tensor) -> Tensor:
+        smoothed = (count.double() + PSEUDO_COUNT).view(-1, num_codes)
+        return (smoothed / smoothed.sum(1, keepdim=True)).log2()
 
-    unigram = log_table(train)[0]
-    left = log_table(train[:, :, :-1], train[:, :, 1:])
-    above = log_table(train[:, :-1, 0], train[:, 1:, 0])
+    unigram, left, above = log_table(counts[0])[0], log_table(counts[1]), log_table(counts[2])
     markov = torch.cat(
         [
             unigram[codes[:, 0, 0]][:, None],

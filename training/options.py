@@ -9,9 +9,8 @@ import torch
 
 from lvmzoo import console
 from lvmzoo.checkpoint import CheckpointError
-from lvmzoo.registry import DATASETS, ModelInfo
 from training import STARTED
-from training.data import DataError, Split, load_folder, load_split
+from training.data import DataError
 from training.run import OtherRunError
 from training.trainer import TrainingError
 
@@ -47,7 +46,15 @@ data_option = click.option(
 images_option = click.option(
     "--images",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="One's own pictures: DIR/{train,test}/<class>/*.",
+    help="One's own pictures: DIR/{train,test}/<class>/*, DIR/<class>/* or without classes.",
+)
+cache_option = click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where pictures are kept as they were read. Default: cache/ beside the run.",
+)
+skip_option = click.option(
+    "--skip-unreadable", "skip", is_flag=True, help="Leave out pictures that cannot be read."
 )
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", callback=_usable
@@ -64,12 +71,3 @@ time_limit_option = click.option(
 compile_option = click.option(
     "--compile", is_flag=True, help="Compile the model's part of a training step."
 )
-
-
-def read_split(info: ModelInfo, split: str, data: Path, images: Path | None) -> Split:
-    """Read a split of an entry's data set, or of one's own pictures if there are any."""
-    if images is None:
-        return load_split(info.dataset, split, data)
-    if info.image_shape is None:
-        raise click.UsageError(f"--images: {info.name} is a model of points")
-    return load_folder(images, split, DATASETS[info.dataset])

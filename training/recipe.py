@@ -12,7 +12,7 @@ from lvmzoo.checks import check_count
 
 RECIPES = Path(__file__).parent / "recipes"
 SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("auto", "float32", "bf16")
 AUGMENTATIONS = ("none", "flip", "shift", "shift-colour")
 EXPORTS = ("last", "best")
 DTYPES = ("float16", "float32")
@@ -33,7 +33,7 @@ class Recipe:
     weight_decay: float = 0.0  # decoupled, as in AdamW
     grad_clip: float = 0.0  # largest norm of the gradient; 0 does not clip
     augment: str = "none"  # "flip"; "shift" by up to 2 pixels; "shift-colour": contrast, brightness
-    precision: str = "bf16"  # under autocast, or "float32"
+    precision: str = "auto"  # "bf16" under autocast where the hardware has it, else "float32"
     deterministic: bool = False  # on a GPU, so that runs repeat bit for bit
     export: str = "last"  # or the epoch with the "best" validation loss, where it turns
     train_on: str = "train"  # without the validation split; "all" takes it in
@@ -42,7 +42,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check that one can train with these values."""
-        check_count(self.epochs, "epochs")
+        check_count(self.epochs, "epochs", least=0)  # 0 keeps what a run is given to begin from
         check_count(self.batch_size, "batch_size")
         check_count(self.warmup_steps, "warmup_steps", least=0)
         check_count(self.seed, "seed", least=0, most=2**63 - 1)
@@ -81,6 +81,8 @@ def read_recipe(
     kinds: Mapping[str, type[Recipe]],
     settings: Iterable[str] = (),
     variants: Iterable[str] = (),
+    *,
+    alone: bool = False,
 ) -> EntryRecipe:
     """Read the recipe of an entry.
 
@@ -90,16 +92,21 @@ def read_recipe(
         settings: Changes for this run, "key=value" or "component.key=value" each.
         variants: Tables of the recipe that change it: "short" made bundled weights that had no
             time for the whole one; "baseline" is the plain recipe that the card compares with.
+        alone: Share nothing: a component that is another entry's is trained by that one's recipe.
 
     Raises:
         RecipeError: Unknown key or variant, wrong type or impossible value.
     """
-    path = RECIPES / f"{name}.toml"
-    if not path.exists():
-        raise RecipeError(f"{name} has no recipe: {path} is missing")
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    changes = {key: table.pop(key) for key in VARIANTS if key in table}
+    table = _read_table(name)
     card = table.pop("card", {})
+    if alone:
+        for component in (c for c in kinds if isinstance(table.get(c), str)):
+            theirs = _read_table(table[component])
+            table[component] = theirs[component]
+            for variant in VARIANTS:
+                if component in theirs.get(variant, {}):
+                    table.setdefault(variant, {})[component] = theirs[variant][component]
+    changes = {key: table.pop(key) for key in VARIANTS if key in table}
     variants, settings = tuple(variants), tuple(settings)
     for variant in variants:
         if variant not in changes:
@@ -126,6 +133,13 @@ def read_recipe(
     return EntryRecipe(name, components, shared, compare_with, tuple(changes), variants, settings)
 
 
+def _read_table(name: str) -> dict[str, Any]:
+    path = RECIPES / f"{name}.toml"
+    if not path.exists():
+        raise RecipeError(f"{name} has no recipe: {path} is missing")
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
 def _build(kind: type[Recipe], values: dict[str, Any], where: str) -> Recipe:
     try:
         return build_config(kind, values, where)
@@ -134,11 +148,16 @@ def _build(kind: type[Recipe], values: dict[str, Any], where: str) -> Recipe:
 
 
 def train_command(
-    entry: str, variants: Iterable[str], settings: Iterable[str], images: str = ""
+    entry: str,
+    variants: Iterable[str],
+    settings: Iterable[str],
+    images: str = "",
+    options: Iterable[str] = (),
 ) -> str:
     """Return the command of a recorded run, without paths of any machine but the pictures' name."""
     words = [entry, *(f"--{variant}" for variant in variants)]
     words += ["--images", images] if images else []
+    words += options
     words += [word for setting in settings for word in ("--set", setting)]
     return f"python -m training.train {shlex.join(words)}"
 
@@ -149,13 +168,13 @@ def with_defaults(kind: type[Recipe], recorded: Mapping[str, Any]) -> dict[str, 
     return defaults | dict(recorded)
 
 
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+def parse_settings(settings: Iterable[str], option: str = "--set") -> dict[str, Any]:
     """Parse "key=value" pairs; a value is read as TOML, else as a string."""
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
-            raise RecipeError(f"--set {setting!r} is not of the form key=value")
+            raise RecipeError(f"{option} {setting!r} is not of the form key=value")
         try:
             values[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -24,11 +24,13 @@ from lvmzoo.models.base import CONFIG_NAME
 from lvmzoo.registry import ModelInfo
 from training import checkpoints
 from training.data import Split, sha256
-from training.families import family_of
+from training.families import config_of, family_of
 from training.families.base import Family
+from training.init import Init
 from training.recipe import EntryRecipe, Recipe, with_defaults
 
 RECORD = "run.json"
+SCRATCH = "scratch"
 
 
 class OtherRunError(RuntimeError):
@@ -68,13 +70,20 @@ class Run:
     out: Path
     given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
     options: Options = field(default_factory=Options)
+    init: Init | None = None  # what it begins from
     variants: tuple[str, ...] = ()  # of the entry's recipe, for the record
     settings: tuple[str, ...] = ()  # changes of it, likewise
+    words: tuple[str, ...] = ()  # of the command beside these, likewise
 
     @property
     def family(self) -> Family:
         """What is known of its family."""
         return family_of(self.info.model_class)
+
+    @cached_property
+    def config(self) -> Any:
+        """The config of the model."""
+        return config_of(self.info)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,6 +100,11 @@ class Run:
         """Where the component's file will be."""
         return self.out / f"{self.component}.safetensors"
 
+    @property
+    def scratch(self) -> Path:
+        """Folder for what is prepared once, needed until the run is finished."""
+        return self.out / SCRATCH
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued."""
@@ -100,6 +114,7 @@ class Run:
             "data": sha256(self.train),
             "validation_data": sha256(self.validation),
             "config": json.loads(json.dumps(dict(self.info.config))),
+            "init": self.init and self.init.sha256(self.component, self.given),
         }
         if self.component != "model":
             identity |= {"component": self.component, "given": sha256_of(self.given)}
@@ -158,6 +173,9 @@ class EntryRun:
         splits: tuple[Split, Split],
         out: Path,
         options: Options = Options(),
+        *,
+        init: Init | None = None,
+        words: tuple[str, ...] = (),
     ) -> "EntryRun":
         """Lay out the runs of an entry; nothing is written.
 
@@ -170,9 +188,16 @@ class EntryRun:
         for component, values in recipe.components.items():
             folder = out if component == "model" else out / component
             run = Run(info, component, values, *splits, folder, dict(given), options)
-            run = replace(run, variants=recipe.variants, settings=recipe.settings)
-            runs.append(run)
-            given[component] = run.file
+            runs.append(
+                replace(
+                    run,
+                    init=init,
+                    variants=recipe.variants,
+                    settings=recipe.settings,
+                    words=words,
+                )
+            )
+            given[component] = runs[-1].file
         return cls(info, recipe, out, tuple(runs), shared)
 
     @property

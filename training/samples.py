@@ -8,9 +8,9 @@ from torch import Tensor
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo
 from training.classifier import Classifier, has_recipe
-from training.data import Split, as_input
+from training.data import Split, as_input, batch_size
 from training.families import family_of
-from training.families.base import BATCH, Made
+from training.families.base import Made
 from training.metrics import frechet_distance, overlap
 
 __all__ = ["IMAGES", "has_samples", "measure_samples"]
@@ -41,10 +41,10 @@ def measure_samples(
     """
     n = min(IMAGES, len(split), len(train))
     real, seen = _some(split, n), _some(train, n)
-    features, _ = _look(judge, as_input(real.x))
-    predicted = _look(judge, as_input(split.x))[1].cpu()
+    features, _ = _look(judge, as_input(real.x[:]))
+    predicted = _look(judge, as_input(split.x[:]))[1].cpu()
     made = family_of(type(model).__name__).make(model, real)
-    kinds = [Made("training images", as_input(seen.x)), *made]
+    kinds = [Made("training images", as_input(seen.x[:])), *made]
     return {
         "images": n,
         "accuracy": (predicted == split.labels).double().mean().item(),
@@ -69,5 +69,5 @@ def _compare(judge: Classifier, real: Tensor, made: Made) -> dict[str, float]:
 def _look(judge: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the features (N, D) and the likeliest class (N,) of images."""
     device = next(judge.parameters()).device
-    features = torch.cat([judge.features(part.to(device)) for part in x.split(BATCH)])
+    features = torch.cat([judge.features(part.to(device)) for part in x.split(batch_size(x.shape))])
     return features, judge.head(features).argmax(1)

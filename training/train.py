@@ -1,18 +1,24 @@
 """Train an entry from its recipe: `python -m training.train NAME`."""
 
 import re
-from dataclasses import replace
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 from accelerate import PartialState
 
-from lvmzoo.registry import model_info
+from lvmzoo.registry import ModelInfo, model_info
 from training import options
+from training.data import load_split, read_folder
 from training.families import recipe_of
+from training.foresight import foresee
+from training.init import Init, read_init
 from training.loop import fit_entry
+from training.own import configure, data_of, for_pictures
 from training.recipe import VARIANTS
-from training.run import EntryRun, Options
+from training.run import SCRATCH, EntryRun, Options
 
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
 
@@ -21,6 +27,13 @@ _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|R
 @click.argument("name")
 @options.data_option
 @options.images_option
+@click.option(
+    "--image-size", type=click.IntRange(16, 512), help="Of one's own pictures, in pixels."
+)
+@options.cache_option
+@options.skip_option
+@click.option("--config", "fields", multiple=True, metavar="KEY=VALUE", help="Change the model.")
+@click.option("--init", metavar="NAME", help="Begin from an entry, a folder or a repository.")
 @options.device_option
 @click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
@@ -32,42 +45,72 @@ _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|R
 @click.option("--checkpoint-every", type=options.duration, default="2m", show_default=True)
 @options.compile_option
 @options.failing_cleanly
-def main(
-    name: str,
-    data: Path,
-    images: Path | None,
-    device: str,
-    out: Path | None,
-    settings: tuple[str, ...],
-    short: bool,
-    baseline: bool,
-    resume: bool,
-    overwrite: bool,
-    deadline: float,
-    checkpoint_every: float,
-    compile: bool,
-) -> None:
+def main(name: str, **given: Any) -> None:
     """Train the entry NAME from its recipe."""
-    if resume and overwrite:
-        raise click.UsageError("--resume and --overwrite exclude each other")
-    info = model_info(name)
-    variants = [v for v, given in zip(VARIANTS, (short, baseline), strict=True) if given]
-    recipe = recipe_of(info, settings, variants)
+    to = SimpleNamespace(**given)
+    info = _check(to, model_info(name))
+    variants = [v for v in VARIANTS if given[v]]
+    # Another model's autoencoder, or one of other pictures, is not that of an entry.
+    alone = to.images is not None or bool(to.fields)
+    recipe = recipe_of(info, to.settings, variants, alone=alone)
     train_on = {component.train_on for component in recipe.components.values()}
     if len(train_on) > 1:
         raise click.UsageError("train_on must be the same for all components")
-    train = options.read_split(info, train_on.pop(), data, images)
-    validation = options.read_split(info, "validation", data, images)
-    if images is not None:
-        config = {**info.config, "classes": train.classes, "dataset": images.resolve().name}
-        info = replace(info, config=config, classes=train.classes)
-    out = out or Path("runs") / (f"{name}.baseline" if baseline else name)
-    processes = PartialState(cpu=device == "cpu")
+    init = read_init(to.init, info) if to.init else None
+    if init is None and not all(c.epochs for c in recipe.components.values()):
+        raise click.UsageError("0 epochs keep what --init gives, and there is no --init")
+    out = to.out or Path("runs") / (f"{name}.baseline" if to.baseline else name)
+    processes = PartialState(cpu=to.device == "cpu")
+    if processes.is_main_process and not (to.resume or to.overwrite):
+        _refuse_content(out)
+    if to.images is None:
+        splits = [load_split(info.dataset, s, to.data) for s in (*train_on, "validation")]
+    else:
+        cache = to.cache or out.parent / "cache"
+        own = read_folder(to.images, data_of(info), cache, skip=to.skip)
+        processes.print(own.line)
+        info = for_pictures(info, to.images.resolve().name, own.classes)
+        splits = [own.split(s) for s in (*train_on, "validation")]
     if processes.is_main_process:
-        prepare_out(out, list(recipe.components), resume=resume, overwrite=overwrite)
+        prepare_out(out, list(recipe.components), resume=to.resume, overwrite=to.overwrite)
     processes.wait_for_everyone()  # the others find the folder as it is to be
-    how = Options(device, checkpoint_every, deadline, compile)
-    fit_entry(EntryRun.plan(info, recipe, (train, validation), out, how))
+    how = Options(to.device, to.checkpoint_every, to.deadline, to.compile)
+    words = _words(to, init)
+    entry = EntryRun.plan(info, recipe, (splits[0], splits[1]), out, how, init=init, words=words)
+    for line in foresee(entry, processes.num_processes) if alone else ():
+        processes.print(line)
+    fit_entry(entry)
+
+
+def _check(to: Any, info: ModelInfo) -> ModelInfo:
+    """Refuse options that do not fit together; return what is to be trained."""
+    if to.resume and to.overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
+    of_pictures = {"--image-size": to.image_size, "--cache": to.cache, "--skip-unreadable": to.skip}
+    for option, value in of_pictures.items():
+        if value and to.images is None:
+            raise click.UsageError(f"{option} is for one's own pictures: give --images, too")
+    if to.image_size is not None and to.image_size % 8:
+        raise click.UsageError(f"--image-size must be a multiple of 8, not {to.image_size}")
+    info = configure(info, to.fields, to.image_size)
+    if to.images is not None:
+        data_of(info)
+    return info
+
+
+def _words(to: Any, init: Init | None) -> tuple[str, ...]:
+    """Return what of the command the record is to hold beside recipe and pictures."""
+    words = [] if to.image_size is None else ["--image-size", str(to.image_size)]
+    words += [word for field in to.fields for word in ("--config", field)]
+    words += [] if init is None else ["--init", init.name]
+    words += ["--skip-unreadable"] if to.skip else []
+    return tuple(words)
+
+
+def _refuse_content(out: Path) -> None:
+    """Refuse a folder with content before any work."""
+    if out.is_dir() and any(out.iterdir()):
+        raise click.UsageError(f"{out} is not empty: give --resume, --overwrite or another --out")
 
 
 def prepare_out(out: Path, components: list[str], *, resume: bool, overwrite: bool) -> None:
@@ -76,14 +119,16 @@ def prepare_out(out: Path, components: list[str], *, resume: bool, overwrite: bo
     Raises:
         click.UsageError: The folder is not empty, and neither is asked for.
     """
+    if not (resume or overwrite):
+        _refuse_content(out)
     out.mkdir(parents=True, exist_ok=True)
     content = sorted(out.iterdir())
     if overwrite:
         for path in [*content, *(p for c in components for p in (out / c).glob("*"))]:
             if path.is_file() and _OURS.fullmatch(path.name):
                 path.unlink()
-    elif content and not resume:
-        raise click.UsageError(f"{out} is not empty: give --resume, --overwrite or another --out")
+            elif path.name == SCRATCH:
+                shutil.rmtree(path)
 
 
 if __name__ == "__main__":

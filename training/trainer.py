@@ -16,7 +16,7 @@ from lvmzoo.checkpoint import CheckpointError, Skeleton, compare, read_component
 from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from training import checkpoints
-from training.data import as_input
+from training.data import as_input, batch_size
 from training.run import Run
 
 
@@ -34,10 +34,13 @@ def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
 
 
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16: some CPUs only emulate it, at a crawl."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return device.type != "cpu" or capability.startswith(("AVX512", "AMX", "SVE"))
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device has units for bfloat16: a GPU, or a CPU with AMX or AVX512_BF16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # torch says it under private names only; one that it loses means float32.
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in tests)
 
 
 class Trainer:
@@ -58,13 +61,15 @@ class Trainer:
             )
         torch.manual_seed(recipe.seed)
         cls = model_class(run.info.model_class)
-        self.model: ZooModel = cls(cls.Config(**run.info.config)).train()
+        self.model: ZooModel = cls(run.config).train()
         self.model.to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for component, path in run.given.items():
             _load_component(self.model, component, path)
+        self.begun_from = self._begin()
         objective = run.family.objectives[run.component]
-        self.objective = objective(self.model, run.train, recipe, ahead=run.options.ahead)
+        scratch = run.scratch if run.options.ahead else None
+        self.objective = objective(self.model, run.train, recipe, scratch=scratch)
         self.module = self.objective.module
         self.device = device
         self.optimizer = torch.optim.AdamW(
@@ -79,6 +84,21 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.sums: dict[str, Tensor] = {}
+
+    def _begin(self) -> dict[str, Any] | None:
+        """Take the weights that the run is to begin from; return what a record says of them."""
+        run = self.run
+        begun_from = None
+        if run.init is not None and run.identity["init"] is not None:
+            begun_from = run.init.put_into(self.model, run.component)
+        if not run.recipe.epochs:
+            fresh = begun_from["fresh"] if begun_from else ["all of them"]
+            if fresh:
+                raise TrainingError(
+                    f"with 0 epochs the {run.component} is that of --init, where all tensors must "
+                    f"fit; these do not: {', '.join(fresh)}"
+                )
+        return begun_from
 
     def advance(self) -> None:
         """Take one step. Waits for nothing that the device computes."""
@@ -103,8 +123,9 @@ class Trainer:
 
     @cached_property
     def precision(self) -> str:
-        """The recipe's, or "float32" where bfloat16 would only be emulated."""
-        return self.run.recipe.precision if computes_in_bf16(self.device) else "float32"
+        """The recipe's; "float32" where bfloat16 would only be emulated, at a crawl."""
+        wanted = self.run.recipe.precision
+        return "bf16" if wanted != "float32" and has_bfloat16(self.device) else "float32"
 
     def autocast(self) -> torch.autocast:
         """The precision of the run. Not Accelerate's, which is set once for a whole process."""
@@ -136,7 +157,7 @@ class Trainer:
         epoch, position = divmod(self.step, self.run.steps_per_epoch)
         if position == 0 or not hasattr(self, "order"):
             order = generator_for(recipe.seed, "order", epoch)
-            self.order = torch.randperm(len(self.run.train), generator=order).to(self.device)
+            self.order = torch.randperm(len(self.run.train), generator=order)
         index = self.order[position * recipe.batch_size :][: recipe.batch_size]
         noise = self.objective.draw(len(index), generator_for(recipe.seed, "noise", self.step))
         part = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
@@ -184,7 +205,7 @@ class Trainer:
         split = self.run.validation
         module = submodule(model, self.run.component)
         sums: dict[str, float] = {}
-        for i, x in enumerate(split.x.split(500)):
+        for i, x in enumerate(split.x.split(batch_size(split.x.shape))):
             x = as_input(x.to(self.device))
             generator = generator_for(0, "validation", i)
             arguments = self.objective.validation_batch(model, x, generator)

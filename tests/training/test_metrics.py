@@ -46,7 +46,7 @@ def test_baselines_are_what_a_loop_counts():
     everywhere = [(None, c) for g in grids for row in g for c in row]
     left = [(row[j - 1], row[j]) for g in grids for row in g for j in range(1, 4)]
     above = [(g[i - 1][0], g[i][0]) for g in grids for i in range(1, 4)]
-    found = metrics.code_baselines(train, codes, 3)
+    found = metrics.code_baselines(train.split(2), codes, 3)
     for n, g in enumerate(codes.tolist()):
         unigram = markov = 0.0
         for i in range(4):

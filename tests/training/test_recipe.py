@@ -83,9 +83,9 @@ def test_settings_change_one_run():
     [
         ("epoch=2", "unknown key 'epoch'"),
         ("epochs=many", "epochs must be int"),
-        ("epochs=0", "epochs must be from 1"),
+        ("epochs=-1", "epochs must be from 0"),
         ("lr=-1", "lr must lie"),
-        ("precision=fp8", "precision must be one of float32, bf16"),
+        ("precision=fp8", "precision must be one of auto, float32, bf16"),
         ("deterministic=1", "deterministic must be bool"),
         ("export=first", "export must be one of last, best"),
     ],

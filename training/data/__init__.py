@@ -6,13 +6,28 @@ from typing import Protocol
 
 from lvmzoo.registry import DATASETS, DataSet
 from training.data.bmnist import BinarisedMNIST
-from training.data.folders import load_folder
-from training.data.split import DataError, Split, as_input, sha256
+from training.data.folders import OwnPictures, load_folder, read_folder
+from training.data.rows import DataError, Rows, batch_size, make_rows, resident
+from training.data.split import Split, as_input, sha256
 from training.data.synthetic import Gaussian
 from training.data.torchvision import CIFAR10, MNIST, SVHN
 
-__all__ = ["READERS", "DataError", "Reader", "Split", "as_input", "load_folder", "load_split"]
-__all__ += ["sha256"]
+__all__ = [
+    "READERS",
+    "DataError",
+    "OwnPictures",
+    "Reader",
+    "Rows",
+    "Split",
+    "as_input",
+    "batch_size",
+    "load_folder",
+    "load_split",
+    "make_rows",
+    "read_folder",
+    "resident",
+    "sha256",
+]
 
 
 class Reader(Protocol):

@@ -21,7 +21,7 @@ class BinarisedMNIST(MNIST):
     def load(self, data: DataSet, split: str, root: Path) -> Split:
         """Load a split of MNIST without its border, binarised if it is measured on."""
         grey = super().load(replace(data, name="mnist", title="MNIST"), split, root)
-        x = grey.x[..., 2:-2, 2:-2].contiguous()
+        x = grey.x[:][..., 2:-2, 2:-2].contiguous()
         if split in _SEEDS:
             generator = torch.Generator().manual_seed(_SEEDS[split])
             x = 255 * (torch.rand(x.shape, generator=generator) < x / 255).byte()

@@ -1,4 +1,4 @@
-"""One split of a data set as a tensor in memory: no worker processes, a batch is an index."""
+"""One split of a data set, in memory or mapped: no worker processes, a batch is an index."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -7,16 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-class DataError(RuntimeError):
-    """The data are not there, or are not what they should be."""
+from training.data.rows import DataError, Rows
 
 
 @dataclass(frozen=True)
 class Split:
     """One split of a data set."""
 
-    x: Tensor  # images (N, C, H, W) uint8, or points (N, 2) float32
+    x: Tensor | Rows  # images (N, C, H, W) uint8, or points (N, 2) float32
     labels: Tensor  # class indices (N,) int64
     classes: tuple[str, ...]  # in the order of the labels
     source: str  # where the data came from, in words, for the card
@@ -28,7 +26,8 @@ class Split:
 
     def take(self, index: Tensor | slice) -> "Split":
         """Return the examples at these indices."""
-        return replace(self, x=self.x[index], labels=self.labels[index])
+        x = self.x.take(index) if isinstance(self.x, Rows) else self.x[index]
+        return replace(self, x=x, labels=self.labels[index])
 
     def for_classes(self, classes: tuple[str, ...]) -> "Split":
         """Return the same examples, labelled as a model of these classes labels them.
@@ -53,7 +52,14 @@ def as_input(x: Tensor) -> Tensor:
 
 
 def sha256(split: Split) -> str:
-    """Return the SHA-256 of a split's examples and labels."""
-    digest = hashlib.sha256(np.ascontiguousarray(split.x.numpy()).tobytes())
+    """Return the SHA-256 of a split's examples and labels.
+
+    Mapped examples are not read for it: it is that of the content of their file, of which rows of
+    it they are, and of the labels.
+    """
+    if isinstance(split.x, Rows):
+        digest = hashlib.sha256(split.x.content.encode() + split.x.index.numpy().tobytes())
+    else:
+        digest = hashlib.sha256(np.ascontiguousarray(split.x.numpy()).tobytes())
     digest.update(split.labels.numpy().tobytes())
     return digest.hexdigest()

@@ -26,7 +26,7 @@ class Gaussian:
         """Draw a split; nothing is read."""
         if split == "all":
             train, held_out = (self.load(data, part, root) for part in ("train", "validation"))
-            x = torch.cat([train.x, held_out.x])
+            x = torch.cat([train.x[:], held_out.x[:]])
             return replace(train, x=x, labels=torch.cat([train.labels, held_out.labels]))
         seed = self.seed + list(_SIZES).index(split)
         generator = torch.Generator().manual_seed(seed)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lvmzoo.registry import DataSet
 from training.data.folders import read_tree
-from training.data.split import DataError, Split, sha256
+from training.data.rows import DataError
+from training.data.split import Split, sha256
 
 Examples = tuple[Tensor, Tensor]
 

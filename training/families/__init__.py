@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from importlib import import_module
+from typing import Any
 
+from lvmzoo.checkpoint import build_config
 from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo
 from training.families.base import Family
@@ -26,8 +28,23 @@ def family_of(model_class_name: str) -> Family:
     return family
 
 
+def config_of(info: ModelInfo) -> Any:
+    """Return the whole config of an entry, or of the like of one.
+
+    Raises:
+        CheckpointError: A key is unknown, or a value of a wrong type or out of range.
+    """
+    cls = model_class(info.model_class)
+    return build_config(cls.Config, info.config, f"config of {info.name}")
+
+
 def recipe_of(
-    info: ModelInfo, settings: Iterable[str] = (), variants: Iterable[str] = ()
+    info: ModelInfo,
+    settings: Iterable[str] = (),
+    variants: Iterable[str] = (),
+    *,
+    alone: bool = False,
 ) -> EntryRecipe:
     """Read the recipe of an entry; see `read_recipe`."""
-    return read_recipe(info.name, family_of(info.model_class).recipes, settings, variants)
+    kinds = family_of(info.model_class).recipes
+    return read_recipe(info.name, kinds, settings, variants, alone=alone)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,10 +12,8 @@ from torch import Tensor, nn
 from lvmzoo.checkpoint import submodule
 from lvmzoo.registry import ModelInfo
 from training.augment import augment, draw_noise
-from training.data import Split, as_input
+from training.data import Rows, Split, as_input, resident
 from training.recipe import Recipe
-
-BATCH = 500  # examples that are measured at a time
 
 Measured = tuple[dict[str, float], dict[str, Tensor]]
 
@@ -26,14 +25,23 @@ class Objective:
         model: On its device; components that were trained before are in it.
         split: The training set.
         recipe: The recipe of the component.
-        ahead: Whether to prepare the whole training set, which pays from one epoch on.
+        scratch: Folder for what is prepared of the whole training set, which pays from one epoch
+            on; None prepares nothing.
     """
 
     component: ClassVar[str] = "model"
 
-    def __init__(self, model: Any, split: Split, recipe: Any, *, ahead: bool = True) -> None:
+    def __init__(
+        self, model: Any, split: Split, recipe: Any, *, scratch: Path | None = None
+    ) -> None:
         self.model, self.recipe = model, recipe
-        self.x, self.labels = split.x.to(model.device), split.labels.to(model.device)
+        self.x, self.labels = resident(split.x, model.device), split.labels.to(model.device)
+
+    @staticmethod
+    def example(model: Any) -> dict[str, Any]:
+        """Return the module's arguments for one example."""
+        x = torch.zeros(1, *(model.image_shape or (2,)))
+        return {"x": x, "noise": torch.zeros(1, model.config.latent_dim)}
 
     @property
     def module(self) -> nn.Module:
@@ -48,7 +56,8 @@ class Objective:
     def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
         """Return the module's arguments for these examples; the noise is on the device."""
         shift, posterior = noise
-        return {"x": self.images(index, shift), "labels": self.labels[index], "noise": posterior}
+        labels = self.labels[index.to(self.labels.device)]
+        return {"x": self.images(index, shift), "labels": labels, "noise": posterior}
 
     def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
         """Return the arguments of the module of `model` for validation examples x."""
@@ -57,9 +66,13 @@ class Objective:
     def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
         """Do what training does beside gradients."""
 
+    def rows(self, x: Tensor | Rows, index: Tensor) -> Tensor:
+        """Return rows of what is on the model's device, or of what is too large for it."""
+        return x[index.to(x.device)].to(self.model.device, non_blocking=True)
+
     def images(self, index: Tensor, shift: Tensor) -> Tensor:
         """Return augmented images, or points as they are."""
-        x = self.x[index]
+        x = self.rows(self.x, index)
         if x.dtype != torch.uint8:
             return x
         x = augment(as_input(x), self.recipe.augment, shift)

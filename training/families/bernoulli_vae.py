@@ -21,7 +21,7 @@ class _Binarising(Objective):
         return pixels, torch.randn(n, self.model.config.latent_dim, generator=generator)
 
     def images(self, index: Tensor, shift: Tensor) -> Tensor:
-        return (shift < as_input(self.x[index])).float()
+        return (shift < as_input(self.rows(self.x, index))).float()
 
 
 class _BernoulliVAE(VariationalFamily):

@@ -8,8 +8,8 @@ from torch import Tensor
 from lvmzoo import save_images
 from lvmzoo.images import above
 from lvmzoo.models.base import ZooModel
-from training.data import Split, as_input
-from training.families.base import BATCH, Made, Metric
+from training.data import Split, as_input, batch_size
+from training.families.base import Made, Metric
 
 COLUMNS = 10
 QUALITY = {
@@ -45,7 +45,7 @@ def draw_images(model: ZooModel, x: Tensor, generator: torch.Generator, stem: st
 
 def make_images(model: ZooModel, real: Split) -> Iterator[Made]:
     """Yield reconstructions of real images, and as many samples."""
-    parts = [as_input(x).to(model.device) for x in real.x.split(BATCH)]
+    parts = [as_input(x).to(model.device) for x in real.x.split(batch_size(real.x.shape))]
     made = torch.cat([model.reconstruct(x) for x in parts])
     yield Made("reconstructions", made, real.labels)
     generator = torch.Generator().manual_seed(0)

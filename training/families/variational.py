@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lvmzoo.models.variational import VariationalModel
-from training.data import Split, as_input
-from training.families.base import BATCH, Family, Measured, Metric, joined, means
+from training.data import Split, as_input, batch_size
+from training.families.base import Family, Measured, Metric, joined, means
 from training.families.images import COLUMNS, PICTURES, draw_images
 
 
@@ -46,7 +46,7 @@ class VariationalFamily(Family):
         """Measure; see `Family.measure`. The importance-weighted bound is what is costly."""
         draws, weighted_draws = (torch.Generator().manual_seed(seed) for seed in (0, 1))
         parts = []
-        for x in split.x.split(BATCH):
+        for x in split.x.split(batch_size(split.x.shape)):
             x = as_input(x).to(model.device)
             terms = model.score(
                 x, num_samples=self.elbo_samples, importance_samples=0, generator=draws

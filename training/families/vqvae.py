@@ -1,10 +1,13 @@
 """VQ-VAEs: an autoencoder, then a prior over its codes."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,9 +16,8 @@ from lvmzoo.checks import check_count
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo
 from training.augment import draw_noise, flipped
-from training.data import Split, as_input
+from training.data import Rows, Split, as_input, batch_size, make_rows, resident, sha256
 from training.families.base import (
-    BATCH,
     Family,
     Made,
     Measured,
@@ -74,6 +76,10 @@ class _AutoencoderObjective(Objective):
 
     component = "autoencoder"
 
+    @staticmethod
+    def example(model: Any) -> dict[str, Any]:
+        return {"x": torch.zeros(1, *model.image_shape)}
+
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return (draw_noise(n, generator),)
 
@@ -93,10 +99,13 @@ class _AutoencoderObjective(Objective):
         if not every or step % every or step > total_steps // 2:
             return
         autoencoder = self.model.autoencoder
-        index = torch.randint(len(self.x), (REVIVAL_IMAGES,), generator=generator)
-        noise = draw_noise(len(index), generator).to(self.x.device)
-        x = self.images(index.to(self.x.device), noise)
-        features = torch.cat([autoencoder.features(part) for part in x.split(128)])
+        grid = self.model.config.grid
+        count = max(1, REVIVAL_IMAGES * 8 * 8 // (grid[0] * grid[1]))
+        index = torch.randint(len(self.x), (count,), generator=generator)
+        noise = draw_noise(len(index), generator).to(self.model.device)
+        size = min(128, batch_size(self.x.shape))
+        parts = zip(index.split(size), noise.split(size), strict=True)
+        features = torch.cat([autoencoder.features(self.images(*part)) for part in parts])
         features = features.permute(0, 2, 3, 1).flatten(0, 2)
         autoencoder.quantizer.revive(features, generator)
 
@@ -104,20 +113,28 @@ class _AutoencoderObjective(Objective):
 class _PriorObjective(Objective):
     """The prior of a VQ-VAE, on codes of its finished autoencoder.
 
-    The training set is encoded once as it is, and once flipped if that is the augmentation; images
-    under any other augmentation, or of a run of few steps, are encoded when their batch is due.
+    The training set is encoded once as it is, and once flipped if that is the augmentation, into
+    files that a resumed run finds; images under any other augmentation, or of a run of few steps,
+    are encoded when their batch is due.
     """
 
     component = "prior"
 
-    def __init__(self, model: Any, split: Split, recipe: PriorRecipe, *, ahead: bool = True):
+    @staticmethod
+    def example(model: Any) -> dict[str, Any]:
+        return {"codes": torch.zeros(1, *model.config.grid, dtype=torch.long)}
+
+    def __init__(
+        self, model: Any, split: Split, recipe: PriorRecipe, *, scratch: Path | None = None
+    ) -> None:
         super().__init__(model, split, recipe)
         model.prior.dropout = recipe.dropout
-        self.codes: list[Tensor] = []
-        if ahead and recipe.augment in ("none", "flip"):
-            self.codes.append(self._encode_all(self.x))
-        if self.codes and recipe.augment == "flip":
-            self.codes.append(self._encode_all(self.x.flip(3)))
+        self.codes: list[Tensor | Rows] = []
+        if scratch is not None and recipe.augment in ("none", "flip"):
+            of = hashlib.sha256(f"{model.autoencoder_sha256()} {sha256(split)}".encode())
+            for kind in ("none", "flip")[: 1 + (recipe.augment == "flip")]:
+                codes = self._encode_all(scratch / f"codes-{kind}-{of.hexdigest()[:16]}", kind)
+                self.codes.append(resident(codes, model.device))
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return draw_noise(n, generator), torch.rand(n, generator=generator)
@@ -127,11 +144,11 @@ class _PriorObjective(Objective):
         if not self.codes:
             codes = _encode(self.model, self.images(index, shift))
         else:
-            codes = self.codes[0][index]
-            if len(self.codes) == 2:
-                codes = torch.where(flipped(shift)[:, None, None], self.codes[1][index], codes)
+            codes, *other = (self.rows(codes, index).long() for codes in self.codes)
+            if other:
+                codes = torch.where(flipped(shift)[:, None, None], other[0], codes)
         none = self.model.prior.num_labels
-        labels = self.labels[index] if none else None
+        labels = self.labels[index.to(self.labels.device)] if none else None
         if labels is not None:
             labels = torch.where(drop < self.recipe.label_dropout, none, labels)
         return {"codes": codes, "labels": labels}
@@ -144,8 +161,17 @@ class _PriorObjective(Objective):
         if self.recipe.dropout:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
-    def _encode_all(self, x: Tensor) -> Tensor:
-        return torch.cat([_encode(self.model, as_input(part)) for part in x.split(BATCH)])
+    def _encode_all(self, folder: Path, kind: str) -> Rows:
+        config = self.model.config
+
+        def encode(start: int, stop: int) -> tuple[np.ndarray, None]:
+            x = as_input(self.rows(self.x, torch.arange(start, stop)))
+            codes = _encode(self.model, x.flip(3) if kind == "flip" else x)
+            return codes.cpu().numpy(), None
+
+        shape = (len(self.x), *config.grid)
+        piece = batch_size(self.x.shape)
+        return make_rows(folder, shape, _smallest_dtype(config.num_codes), encode, piece)[0]
 
 
 @torch.no_grad()
@@ -153,6 +179,11 @@ def _encode(model: VQVAE, x: Tensor) -> Tensor:
     # In float32, whatever the recipe's precision: these must be the codes that users see.
     with torch.autocast(x.device.type, enabled=False):
         return model.autoencoder.encode(x)
+
+
+def _smallest_dtype(count: int) -> str:
+    """Return the smallest dtype that holds codes below `count`."""
+    return "uint8" if count <= 2**8 else "int16" if count <= 2**15 else "int32"
 
 
 class _VQVAE(Family):
@@ -205,7 +236,8 @@ class _VQVAE(Family):
     ) -> Measured:
         """Measure; see `Family.measure`. Nothing is costly but what needs the training set."""
         parts, codes, wrong = [], [], _wrong_labels(split)
-        batches = zip(*(t.split(BATCH) for t in (split.x, split.labels, wrong)), strict=True)
+        size = batch_size(split.x.shape)
+        batches = zip(*(t.split(size) for t in (split.x, split.labels, wrong)), strict=True)
         for x, true, other in batches:
             x = as_input(x).to(model.device)
             found = model.encode(x)
@@ -221,22 +253,20 @@ class _VQVAE(Family):
             codes.append(found.cpu())
         examples, grid, k = joined(parts), torch.cat(codes), model.config.num_codes
         if train is not None:
-            encoded = [
-                model.encode(as_input(x).to(model.device)).cpu() for x in train.x.split(BATCH)
-            ]
-            examples |= code_baselines(torch.cat(encoded), grid, k)
+            encoded = (model.encode(as_input(x).to(model.device)) for x in train.x.split(size))
+            examples |= code_baselines((found.cpu() for found in encoded), grid, k)
         figures = means(examples)
         used, figures["perplexity"] = perplexity(grid, k)
         figures |= {"codes_used": float(used), "uniform_bits_per_code": math.log2(k)}
         figures["psnr"] = psnr(figures["mse"])
-        return figures, examples | {"codes": grid.to(torch.int16)}
+        return figures, examples | {"codes": grid.short() if k <= 2**15 else grid.int()}
 
     def make(self, model: VQVAE, real: Split) -> Iterator[Made]:
         """Yield reconstructions, samples, and samples of the classes of the real images."""
         yield from make_images(model, real)
         for w in GUIDANCES if model.prior.num_labels > 1 else ():
             generator, parts = torch.Generator().manual_seed(0), []
-            for labels in real.labels.to(model.device).split(BATCH):
+            for labels in real.labels.to(model.device).split(batch_size(real.x.shape)):
                 parts.append(
                     model.sample(len(labels), labels=labels, guidance=w, generator=generator)
                 )

@@ -69,7 +69,11 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
         shared=recipe.shared,
         runs=[_run(part, recipe.components[component_of(part)], own) for part in runs],
         command=train_command(
-            run["entry"], run["variants"], run["settings"], info.dataset if own else ""
+            run["entry"],
+            run["variants"],
+            run["settings"],
+            info.dataset if own else "",
+            run.get("options", ()),
         ),
         pictures=[(family.pictures[k], f) for k, f in files.items() if (folder / f).exists()],
     )

@@ -1,13 +1,15 @@
 """One's own pictures: which are read, in which order, and how they are split."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from support.trees import write_alike, write_picture, write_tree
 
 from lvmzoo.registry import DATASETS
-from training.data import DataError, load_folder, sha256
+from training.data import DataError, load_folder, read_folder, sha256
 
 CIFAR10 = DATASETS["cifar10"]
 SPLITS = ("train", "validation", "test")
@@ -62,24 +64,29 @@ def test_a_tenth_of_each_class_is_held_out(tmp_path, k, with_test, count):
         assert labels.bincount(minlength=k).tolist() == [size] * k
 
 
-def test_a_class_of_one_or_two_pictures_is_for_training(tmp_path):
-    for name, count in (("many", 10), ("two", 2), ("one", 1)):
+def test_of_a_class_of_two_pictures_none_is_for_the_test(tmp_path):
+    for name, count in (("many", 10), ("two", 2)):
         write_alike(tmp_path / "train", [name], count)
-    counts = {s: load_folder(tmp_path, s, CIFAR10).labels.bincount(minlength=3) for s in SPLITS}
-    # In the order of the classes: many, one, two.
+    counts = {s: load_folder(tmp_path, s, CIFAR10).labels.bincount(minlength=2) for s in SPLITS}
     assert {s: c.tolist() for s, c in counts.items()} == {
-        "train": [8, 1, 1],
-        "validation": [1, 0, 1],
-        "test": [1, 0, 0],
+        "train": [8, 1],
+        "validation": [1, 1],
+        "test": [1, 0],
     }
 
 
-@pytest.mark.parametrize(("count", "empty"), [(1, "validation"), (1, "test"), (2, "test")])
-def test_an_empty_split_is_refused(tmp_path, count, empty):
-    write_alike(tmp_path / "train", ["cat"], count)
+def test_a_class_of_one_picture_is_refused(tmp_path):
+    write_alike(tmp_path / "train", ["many"], 10)
+    write_alike(tmp_path / "train", ["one"], 1)
+    with pytest.raises(DataError, match=r"the class 'one' of .* has 1 picture to train on: give"):
+        load_folder(tmp_path, "train", CIFAR10)
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    write_alike(tmp_path / "train", ["cat"], 2)
     assert len(load_folder(tmp_path, "train", CIFAR10)) == 1
-    with pytest.raises(DataError, match=f"the {empty} split is empty"):
-        load_folder(tmp_path, empty, CIFAR10)
+    with pytest.raises(DataError, match="the test split is empty"):
+        load_folder(tmp_path, "test", CIFAR10)
 
 
 def test_pictures_in_folders_of_a_class_are_of_the_class(tmp_path):
@@ -159,9 +166,83 @@ def test_the_same_pictures_are_the_same_data_in_whatever_order_they_are_listed(t
     assert torch.equal(one.x, other.x)
 
 
-def test_own_pictures_without_a_train_folder_are_refused(tmp_path):
-    with pytest.raises(DataError, match="no folder train"):
-        load_folder(tmp_path, "train", CIFAR10)
-    (tmp_path / "train/cat").mkdir(parents=True)
+@pytest.mark.parametrize("folder", [".", "train/cat", "cat"])
+def test_a_folder_without_pictures_is_refused(tmp_path, folder):
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     with pytest.raises(DataError, match="holds no pictures"):
         load_folder(tmp_path, "train", CIFAR10)
+
+
+# The forms of a folder
+
+FORMS = {
+    "train and classes": ("train/cat/{}", "train/dog/{}"),
+    "classes": ("cat/{}", "dog/{}"),
+    "classes with folders in them": ("cat/{}", "dog/old/{}"),
+    "train, flat": ("train/{}", "train/{}"),
+    "flat": ("{}", "{}"),
+    "nested beside flat": ("{}", "may/{}"),
+    "nested": ("2024/may/{}", "2025/june/{}"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("with_test", [False, True])
+def test_every_form_of_a_folder(tmp_path, form, with_test):
+    train = "train" in form
+    if with_test and not train:
+        pytest.skip("test/ is a folder like others where there is no train/")
+    for i in range(40):
+        write_picture(tmp_path / f"{FORMS[form][i % 2].format(i)}.png", i)
+    if with_test:
+        name = FORMS[form][0].replace("train", "test").format(99)
+        write_picture(tmp_path / f"{name}.png", 99)
+    classes = ("cat", "dog") if "classes" in form else ()
+    found = {s: load_folder(tmp_path, s, CIFAR10) for s in SPLITS}
+    for split in found.values():
+        assert split.classes == classes
+        wanted = [i % 2 if classes and i < 40 else 0 for i in numbers(split)]
+        assert split.labels.tolist() == wanted
+    everything = [i for split in found.values() for i in numbers(split)]
+    assert sorted(everything) == [*range(40), *[99] * with_test]
+
+
+def test_what_was_understood_is_said_in_one_line(tmp_path):
+    for i in range(20):
+        write_picture(tmp_path / f"mine/train/{'cat' if i < 15 else 'dog'}/{i}.png", i, (40, 32))
+    write_picture(tmp_path / "mine/train/dog/99.png", 7, (100, 90))
+    Image.new("P", (64, 64)).save(tmp_path / "mine/test.png")
+    for i in range(3):
+        path = tmp_path / f"mine/test/cat/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("P", (64, 64)).save(path)
+    write_picture(tmp_path / "mine/val/cat/1.png", 1)
+    line = read_folder(tmp_path / "mine", CIFAR10).line
+    assert line == (
+        "mine: 24 pictures in 2 classes (cat 18, dog 6); 18 train, 3 validation, 3 test; "
+        "40x32 to 100x90 pixels, 21 cropped to their middle square, resized to 32x32; "
+        "converted 3: palette colours are converted to RGB; not read: val/"
+    )
+
+
+def test_what_has_no_classes_is_said(tmp_path):
+    for i in range(20):
+        write_picture(tmp_path / f"mine/{'a/' if i < 18 else ''}{i}.png", i)
+    assert read_folder(tmp_path / "mine", CIFAR10).line == (
+        "mine: 20 pictures without classes (2 lie outside of folders); 16 train, 2 validation, 2 "
+        "test (a tenth of them); 32x32 pixels; none converted"
+    )
+
+
+def test_of_many_classes_some_are_named(tmp_path):
+    write_alike(tmp_path / "mine", [f"class{i:02d}" for i in range(30)], 2)
+    line = read_folder(tmp_path / "mine", CIFAR10).line
+    assert "in 30 classes (class00 2, " in line
+    assert "class19 2, and 10 more)" in line
+
+
+def test_grey_pictures_of_another_size(tmp_path):
+    write_alike(tmp_path, ["cat", "dog"], 10)
+    split = load_folder(tmp_path, "all", replace(DATASETS["mnist"], shape=(1, 24, 24)))
+    assert split.x.shape == (18, 1, 24, 24)
+    assert split.source == "2 classes of own pictures"

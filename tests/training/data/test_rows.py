@@ -1,0 +1,189 @@
+"""Rows of a file: made once, whole or absent, read by index, and not kept in memory."""
+
+import multiprocessing
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from support.limits import no_space
+
+from training.data import DataError, Rows, Split, batch_size, make_rows, resident, sha256
+
+SHAPE = (25, 3, 4, 4)
+
+
+def values(start=0, stop=SHAPE[0]):
+    whole = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 251
+    return whole[start:stop].astype(np.uint8)
+
+
+def compute(start, stop):
+    return values(start, stop), [start, stop]
+
+
+def make(folder, compute=compute, shape=SHAPE):
+    return make_rows(folder / "rows", shape, "uint8", compute, piece=10)
+
+
+def test_rows_are_read_as_a_tensor_is(tmp_path):
+    rows, said = make(tmp_path)
+    assert said == [[0, 10], [10, 20], [20, 25]]
+    x = torch.from_numpy(values())
+    assert (rows.shape, rows.dtype, rows.device, len(rows)) == (x.shape, x.dtype, x.device, 25)
+    index = torch.tensor([3, 1, 24, 3])
+    assert torch.equal(rows[index], x[index])
+    assert torch.equal(rows[5:9], x[5:9])
+    assert [len(part) for part in rows.split(10)] == [10, 10, 5]
+    assert torch.equal(torch.cat([*rows.split(10)]), x)
+    odd = torch.arange(1, 25, 2)
+    assert torch.equal(rows.take(odd)[1:4], x[odd][1:4])
+    assert torch.equal(rows.take(odd).take(slice(2, 3))[:], x[5:6])
+
+
+def test_rows_that_are_there_are_not_made_again(tmp_path):
+    make(tmp_path)
+    rows, said = make(tmp_path, lambda start, stop: pytest.fail("made again"))
+    assert torch.equal(rows[:], torch.from_numpy(values()))
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("rest", [0, 7])
+def test_what_was_killed_goes_on_after_its_last_piece(tmp_path, rest):
+    """Also where the next piece, or the line that says it is there, was begun."""
+
+    def killed(start, stop):
+        if start == 20:
+            raise KeyboardInterrupt
+        return compute(start, stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, killed)
+    assert not (tmp_path / "rows").exists()
+    begun = tmp_path / "rows.partial"
+    for name in ("rows.npy", "pieces.jsonl"):
+        with (begun / name).open("ab") as file:
+            file.write(b"[" * rest)
+    seen = []
+    rows, said = make(tmp_path, lambda *part: (seen.append(part), compute(*part))[1])
+    assert seen == [(20, 25)]
+    assert said == [[0, 10], [10, 20], [20, 25]]
+    assert torch.equal(rows[:], torch.from_numpy(values()))
+    assert rows.content == make(tmp_path / "other")[0].content
+    assert not begun.exists()
+
+
+def test_pieces_whose_rows_are_lost_are_made_again(tmp_path):
+    def killed(start, stop):
+        if start == 20:
+            raise KeyboardInterrupt
+        return compute(start, stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, killed)
+    path = tmp_path / "rows.partial/rows.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert torch.equal(make(tmp_path)[0][:], torch.from_numpy(values()))
+
+
+def test_a_full_disk_is_said_in_a_sentence_and_the_work_goes_on_later(tmp_path):
+    with no_space(1200), pytest.raises(DataError, match=r"cannot write .*File too large.*room"):
+        make(tmp_path)
+    assert not (tmp_path / "rows").exists()
+    assert torch.equal(make(tmp_path)[0][:], torch.from_numpy(values()))
+
+
+@pytest.mark.parametrize("damage", ["short", "other", "pieces"])
+def test_damaged_rows_are_refused(tmp_path, damage):
+    make(tmp_path)
+    path = tmp_path / ("rows/pieces.jsonl" if damage == "pieces" else "rows/rows.npy")
+    if damage == "other":
+        np.save(path, values()[:3])
+    else:
+        path.write_bytes(path.read_bytes()[:-1] if damage == "short" else b"")
+    with pytest.raises(DataError, match=r"rows.npy is damaged or of other data .*; remove"):
+        make(tmp_path)
+
+
+def _make_slowly(folder, queue):
+    def slow(start, stop):
+        queue.put(start)
+        return compute(start, stop)
+
+    make(folder, slow)
+
+
+def test_of_several_processes_one_works(tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_make_slowly, args=(tmp_path, queue)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(queue.get(timeout=5) for _ in range(3)) == [0, 10, 20]
+    assert queue.empty()
+    assert torch.equal(make(tmp_path)[0][:], torch.from_numpy(values()))
+
+
+def test_the_hash_of_mapped_examples_is_of_content_rows_and_labels(tmp_path):
+    rows, _ = make(tmp_path)
+    other, _ = make(tmp_path / "other", lambda a, b: (values(a, b) // 2, None))
+    labels = torch.arange(25)
+    split = Split(rows, labels, (), "rows")
+    hashes = [
+        sha256(split),
+        sha256(split.take(slice(0, 24))),
+        sha256(split.take(torch.arange(25).flip(0))),
+        sha256(Split(rows, labels.flip(0), (), "")),
+        sha256(Split(other, labels, (), "")),
+    ]
+    assert len(set(hashes)) == 5
+    again, _ = make(tmp_path / "again")
+    assert sha256(Split(again, labels, ("a",), "elsewhere")) == hashes[0]
+
+
+def test_a_gpu_gets_a_copy_where_there_is_room(tmp_path, monkeypatch):
+    """The device here is a stand-in that computes on the CPU."""
+    rows, _ = make(tmp_path)
+    assert resident(rows, torch.device("cpu")) is rows
+    x = torch.zeros(2, 3)
+    assert resident(x, torch.device("cpu")) is x
+    cuda = SimpleNamespace(type="cuda")
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, device, **k: empty(*a, **k))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * rows.nbytes - 1, 0))
+    assert resident(rows, cuda) is rows
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * rows.nbytes, 0))
+    copy = resident(rows.take(torch.arange(5, 20)), cuda)
+    assert torch.equal(copy, torch.from_numpy(values(5, 20)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_copy_is_on_the_gpu(tmp_path):
+    rows, _ = make(tmp_path)
+    copy = resident(rows, torch.device("cuda"))
+    assert copy.is_cuda
+    assert torch.equal(copy.cpu(), rows[:])
+
+
+def test_large_pictures_come_in_smaller_batches():
+    assert [batch_size((9, 3, s, s)) for s in (28, 32, 64, 512)] == [500, 500, 125, 1]
+    assert batch_size((9, 2)) == 500
+
+
+def test_memory_does_not_keep_what_was_read(tmp_path):
+    """Of the process's memory, resident pages of the file included."""
+
+    def resident_bytes():
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * 4096
+
+    shape = (400, 3, 256, 256)  # 79 MB
+    rows, _ = make_rows(
+        tmp_path / "rows", shape, "uint8", lambda a, b: (np.ones((b - a, *shape[1:]), "u1"), None)
+    )
+    assert isinstance(rows, Rows)
+    before = resident_bytes()
+    assert all(part.min() == 1 for part in rows.split(10))
+    assert resident_bytes() - before < rows.nbytes / 4
