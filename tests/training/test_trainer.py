@@ -42,14 +42,16 @@ def test_the_schedule_warms_up_and_goes_down_to_zero(tmp_path):
     assert rates[-1] < 0.005
 
 
-def test_a_cpu_that_lacks_bfloat16_trains_in_float32(monkeypatch, tmp_path):
-    run = images_run(tmp_path, precision="bf16")
-    for capability, precision in (("AVX2", "float32"), ("AVX512", "bf16")):
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+@pytest.mark.parametrize("wanted", ["auto", "bf16", "float32"])
+def test_a_cpu_that_lacks_bfloat16_trains_in_float32(monkeypatch, tmp_path, wanted):
+    run = images_run(tmp_path, precision=wanted)
+    for has in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         trainer = Trainer(run)
-        assert trainer.precision == precision
+        assert trainer.precision == ("bf16" if has and wanted != "float32" else "float32")
         with trainer.autocast():
-            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+            assert torch.is_autocast_enabled("cpu") == (trainer.precision == "bf16")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
