@@ -16,3 +16,6 @@ from lvmzoo.notes import ImageNote as ImageNote
 from lvmzoo.registry import ModelInfo as ModelInfo
 from lvmzoo.registry import list_models as list_models
 from lvmzoo.registry import model_info as model_info
+from lvmzoo.sets.encoder import Encoder as Encoder
+from lvmzoo.sets.reading import LatentSet as LatentSet
+from lvmzoo.sets.reading import read_latents as read_latents

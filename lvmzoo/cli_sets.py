@@ -1,8 +1,10 @@
 """The commands on whole sets of pictures: score, encode and decode."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -11,44 +13,144 @@ from lvmzoo.console import (
     as_json_option,
     existing_file,
     files_of,
-    images_argument,
     output,
     progress,
     runs_model,
 )
-from lvmzoo.files import atomic_file, atomic_folder, check_target
+from lvmzoo.files import atomic_file, atomic_folder, check_target, expand_user
 
 if TYPE_CHECKING:
     from lvmzoo.models.base import ZooModel
+    from lvmzoo.sets.shards import Worker
 
 __all__ = ["decode", "encode", "score"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 
-def _new_folder(path: Path) -> None:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+
+class _WorkerType(click.ParamType):  # type: ignore[type-arg]
+    """I/N as a `Worker`."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, *rest: Any) -> "Worker":
+        from lvmzoo.sets.shards import Worker
+
+        index, slash, count = str(value).partition("/")
+        if slash and index.isdecimal() and count.isdecimal() and int(index) < int(count):
+            return Worker(int(index), int(count))
+        self.fail(f"{value!r} is not I/N with I from 0 to N - 1, e.g. 0/4", *rest)
+
+
+worker_option = click.option(
+    "--worker",
+    type=_WorkerType(),
+    default="0/1",
+    help="Of a folder, make every N-th shard from I on: 0/4, 1/4, 2/4 and 3/4 share the work.",
+)
+sources_argument = click.argument("sources", nargs=-1, required=True)
+
+
+def makes_sets(command: F) -> F:
+    """Give a command the options of sets that it writes."""
+    command = click.option("--extend", is_flag=True, help="Take new inputs into new shards.")(
+        command
+    )
+    size = click.IntRange(1, 10_000_000)
+    command = click.option("--shard-size", type=size, help="Inputs of a shard; 10,000 by default.")(
+        command
+    )
+    return worker_option(command)
+
+
+def _file_or_folder(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    if not _is_folder(text):
+        try:
+            check_target(text)
+        except OSError as error:
+            raise click.BadParameter(str(error)) from None
+    return text
+
+
+def _is_folder(text: str) -> bool:
+    """Whether an output is a folder of shards: it ends with a slash, or holds some already."""
+    return text.endswith(("/", os.sep)) or os.path.exists(os.path.join(text, "_lvmzoo.json"))
+
+
+def _existing(sources: tuple[str, ...]) -> list[Path]:
+    for source in sources:
+        if not os.path.exists(source):
+            raise click.UsageError(f"path {source!r} does not exist")
+    return [Path(source) for source in sources]
+
+
+def _make_set(job: Job, kind: str, folder: str, sources: tuple[str, ...], **options: Any) -> None:
+    """Make a set of latents or scores, and say how it stands."""
+    from lvmzoo.sets import making
+    from lvmzoo.sets.shards import FAILURES_NAME, shard_path
+
+    moments = options.pop("moments", False)
+
+    def load() -> making.Latents | making.Scores:
+        model = job.load()
+        if kind == "scores":
+            return making.Scores(model)
+        return making.Latents(model, moments=moments)
+
+    plan, counts = making.make_set(
+        expand_user(folder), sources, load, kind, job.name, notes=job.notes, **options
+    )
+    if counts is None:
+        absent = sum(not shard_path(plan.folder, i).exists() for i in range(len(plan.sizes)))
+        return click.echo(
+            f"{absent} of {len(plan.sizes)} shards are left to other workers", err=True
+        )
+    failed = f"{plan.folder / FAILURES_NAME} says why {counts['failures']:,} are not among them"
+    click.echo(
+        f"{counts['rows']:,} pictures in {len(plan.sizes):,} shards"
+        + (f"; {failed}" if counts["failures"] else ""),
+        err=True,
+    )
+
+
+def _no_file(path: Path) -> None:
+    if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} exists already; give a new folder")
     if not path.is_dir():
         check_target(path)
 
 
+def _new_folder(path: Path) -> None:
+    if path.is_dir() and any(path.iterdir()):
+        raise click.UsageError(f"{path} exists already; give a new folder")
+
+
 @click.command()
 @runs_model
-@images_argument
+@sources_argument
 @as_json_option
-def score(job: Job, images: tuple[Path, ...], as_json: bool) -> None:
-    """Score IMAGES (files or folders) under the model NAME, in nats."""
-    files = files_of(images)
-    model = job.load()
-    import torch
+@click.option(
+    "-o", "--output", help="A folder for parquet shards of scores; else they are printed."
+)
+@makes_sets
+def score(
+    job: Job, sources: tuple[str, ...], as_json: bool, output: str | None, **options: Any
+) -> None:
+    """Score pictures under the model NAME, in nats.
 
+    With -o, SOURCES may be WebDataset tars and parquet files, too, or addresses of fsspec.
+    """
+    if output is not None:
+        return _make_set(job, "scores", output, sources, **options)
+    files = files_of(_existing(sources))
+    model = job.load()
+    from lvmzoo.sets.scores import Scorer
+
+    scorer = Scorer(model)
     rows: list[dict[str, Any]] = []
     for x in job.batches(files, model):
-        # Each by itself and with the same draws: the last digits, too, depend on its pixels alone,
-        # not on its neighbours, their order or the size of a batch.
         for one in x.split(1):
-            terms = model.score(one, generator=torch.Generator().manual_seed(0))
-            file = str(files[len(rows)])
-            rows.append({"file": file, **{key: value.item() for key, value in terms.items()}})
+            rows.append({"file": str(files[len(rows)]), **scorer(one)})
     if as_json:
         return click.echo(json.dumps(rows, indent=2))
     click.echo("  ".join([*(f"{key:>14}" for key in list(rows[0])[1:]), "file"]))
@@ -58,11 +160,25 @@ def score(job: Job, images: tuple[Path, ...], as_json: bool) -> None:
 
 @click.command()
 @runs_model
-@images_argument
-@output("A safetensors file with the latents of all images in order.", check_target)
-def encode(job: Job, images: tuple[Path, ...], output: Path) -> None:
-    """Encode IMAGES (files or folders, in sorted order) with the model NAME."""
-    files = files_of(images)
+@sources_argument
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    callback=_file_or_folder,
+    help="A safetensors file with the latents of all images in order; or FOLDER/ for shards.",
+)
+@click.option("--moments", is_flag=True, help="FOLDER/, VAEs: log standard deviations, too.")
+@makes_sets
+def encode(job: Job, sources: tuple[str, ...], output: str, moments: bool, **options: Any) -> None:
+    """Encode pictures with the model NAME, in sorted order.
+
+    SOURCES are files and folders. With -o FOLDER/ they may be WebDataset tars and parquet files,
+    too, or addresses of fsspec; the same command goes on where it was stopped.
+    """
+    if _is_folder(output):
+        return _make_set(job, "latents", output, sources, moments=moments, **options)
+    files = files_of(_existing(sources))
     model = job.load()
     import torch
 
@@ -92,9 +208,19 @@ def encode(job: Job, images: tuple[Path, ...], output: Path) -> None:
 @click.command()
 @runs_model
 @click.argument("latents", type=existing_file)
-@output("A new folder: 00000.png, 00001.png, ...", _new_folder)
-def decode(job: Job, latents: Path, output: Path) -> None:
-    """Decode a file that `lvmzoo encode` wrote with the same model NAME."""
+@output("A folder: 00000.png, 00001.png, ...; of shards, 00000/00000.png, ...", _no_file)
+@click.option("--tars", is_flag=True, help="Of shards, write WebDataset tars: 00000.tar, ...")
+@worker_option
+def decode(job: Job, latents: Path, output: Path, tars: bool, worker: "Worker") -> None:
+    """Decode a file or folder that `lvmzoo encode` wrote with the same model NAME."""
+    if latents.is_dir():
+        from lvmzoo.sets.decoding import decode_set
+
+        left = decode_set(latents, output, job.load, job.name, tars=tars, worker=worker)
+        if left:
+            click.echo(f"{left} shards are left to other workers", err=True)
+        return
+    _new_folder(output)
     model = job.load()
     from lvmzoo import save_images
     from lvmzoo.checkpoint import CheckpointError, read_component

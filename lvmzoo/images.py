@@ -28,6 +28,7 @@ __all__ = [
     "above",
     "find_images",
     "fit_image",
+    "is_hidden",
     "load_images",
     "open_image",
     "save_images",
@@ -240,9 +241,13 @@ def visible_files(folder: Path) -> "Iterator[Path]":
     network drives put beside pictures.
     """
     for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if not any(p.startswith(".") or p in _SIDECARS for p in parts) and path.is_file():
+        if not any(map(is_hidden, path.relative_to(folder).parts)) and path.is_file():
             yield path
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no picture of anybody's, nor holds any."""
+    return name.startswith(".") or name in _SIDECARS
 
 
 def _flat(images: Any) -> "Iterator[Picture]":

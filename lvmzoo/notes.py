@@ -25,6 +25,12 @@ class Notes:
         first, count = self._found.get(kind, (name, 0))
         self._found[kind] = first, count + 1
 
+    def include(self, other: "Notes") -> None:
+        """Note what others have noted."""
+        for kind, (name, more) in other._found.items():
+            first, count = self._found.get(kind, (name, 0))
+            self._found[kind] = first, count + more
+
     def lines(self) -> list[str]:
         """Return a line for each kind, with the first picture and how many more there are."""
         return [

@@ -1,5 +1,6 @@
 """One picture of any kind, from a file or memory -> 8 bits, grey or RGB, of a model's size."""
 
+import io
 import os
 import struct
 from contextlib import contextmanager, suppress
@@ -14,11 +15,12 @@ from lvmzoo.notes import Notes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Picture", "fit_image", "open_image"]
+__all__ = ["Bytes", "Picture", "fit_image", "open_image"]
 
 MAX_PIXELS = 50_000_000
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+Bytes = bytes | bytearray | memoryview
 
 
 class _Refusal(ValueError):
@@ -26,7 +28,7 @@ class _Refusal(ValueError):
 
 
 def open_image(
-    picture: Picture,
+    picture: Picture | Bytes,
     channels: int,
     notes: Notes | None = None,
     name: str = "the image",
@@ -34,7 +36,7 @@ def open_image(
     """Return one picture as 8-bit grey (1 channel) or RGB (3 channels).
 
     Arguments:
-        picture: A path, a PIL image, or an array (H, W) or (H, W, C).
+        picture: A path, a PIL image, an array (H, W) or (H, W, C), or the bytes of a file.
         channels: 1 or 3.
         notes: Where conversions are noted; by default they are warned of.
         name: What messages call a picture that is no file.
@@ -50,12 +52,18 @@ def open_image(
         name = str(getattr(picture, "filename", "") or name)
         with _refusing(name):
             image = _convert(picture, channels, name, heard)
+    elif isinstance(picture, Bytes):
+        with _refusing(name):
+            if not picture:
+                raise _Refusal(f"{name} is empty")
+            with io.BytesIO(picture) as memory, _identify(memory, name) as opened:
+                image = _convert(opened, channels, name, heard)
     else:
         path = Path(picture)
         with _refusing(str(path)):
             if path.stat().st_size == 0:
                 raise _Refusal(f"{path} is empty")
-            with path.open("rb") as file, _identify(file) as opened:
+            with path.open("rb") as file, _identify(file, str(path)) as opened:
                 image = _convert(opened, channels, str(path), heard)
     if notes is None:
         heard.warn(2)
@@ -108,7 +116,7 @@ def _to_bytes(values: np.ndarray, top: int, name: str) -> np.ndarray:
     return (values / top * 255).round().astype(np.uint8)
 
 
-def _identify(file: IO[bytes]) -> Image.Image:
+def _identify(file: IO[bytes], name: str) -> Image.Image:
     """Open a picture as `Image.open` does, without its warning of many pixels.
 
     What it warns of is refused here. To ignore a warning is to change the filters of the whole
@@ -122,7 +130,7 @@ def _identify(file: IO[bytes]) -> Image.Image:
                 accepted = accept is None or accept(start)
                 if accepted and not isinstance(accepted, str):  # which would be a reason why not
                     file.seek(0)
-                    return factory(file, file.name)
+                    return factory(file, name)
     raise UnidentifiedImageError
 
 
