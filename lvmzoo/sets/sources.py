@@ -13,7 +13,7 @@ from lvmzoo.sets.extra import needed
 
 __all__ = ["INFO_NAME", "Input", "Listed", "Source", "SourceError", "image_columns", "listing"]
 
-INFO_NAME = "_lvmzoo.json"  # a folder that has it is an output, and no source of pictures
+INFO_NAME = "_lvmzoo.json"  # what has it is an output: no source, unless it is given itself
 _EDGE = 2**16  # bytes at both ends of a tar or parquet file by which it is known again
 _IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes")
 _LABEL_COLUMNS = ("label", "cls")
@@ -154,7 +154,7 @@ def _roots(addresses: Sequence[str]) -> dict[str, list[str]]:
 def _pictures(folder: str, below: str, found: list[str]) -> Iterator[Input]:
     """Yield the pictures below a folder, and add tars and parquet files to `found`."""
     entries = storage.entries(storage.join(folder, below[:-1]) if below else folder)
-    if any(entry.name == INFO_NAME for entry in entries):
+    if below and any(entry.name == INFO_NAME for entry in entries):
         return
     for name, is_folder in entries:
         if is_hidden(name):

@@ -1,0 +1,142 @@
+import copy
+import hashlib
+import io
+import pickle
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.command import call
+from support.sources import damaged, make_sources, pngs
+
+import lvmzoo
+from lvmzoo import Encoder, read_latents
+
+PNGS = pngs(9, size=32)
+
+
+@pytest.fixture(params=["vae_folder", "vqvae_folder"])
+def folder(request):
+    return request.getfixturevalue(request.param)
+
+
+def image(png):
+    return Image.open(io.BytesIO(png))
+
+
+def test_pictures_of_every_kind_give_the_same(folder):
+    encoder = Encoder(folder)
+    arrays = np.stack([np.asarray(image(png)) for png in PNGS])
+    tensor = torch.from_numpy(arrays).permute(0, 3, 1, 2)
+    expected = encoder(PNGS)["latents"]
+    for batch in (
+        [image(png) for png in PNGS],
+        list(arrays),
+        arrays,
+        tensor,
+        list(tensor),
+        np.array(PNGS, dtype=object),
+        [{"bytes": png, "path": None} for png in PNGS],
+        {"image": arrays},
+        {"bytes": PNGS},
+    ):
+        assert np.array_equal(encoder(batch)["latents"], expected)
+    model = lvmzoo.from_pretrained(folder)
+    z = model.encode(lvmzoo.load_images(list(arrays), model))
+    torch.testing.assert_close(torch.from_numpy(expected).to(z.dtype), z)
+    assert expected.dtype == (np.uint8 if z.dtype == torch.int64 else np.float32)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_batches_and_neighbours_do_not_matter(folder, size):
+    encoder = Encoder(folder)
+    many = pngs(70, seed=3)
+    expected = encoder(many)["latents"]
+    order = np.random.default_rng(0).permutation(70)
+    parts = np.split(order, range(size, 70, size))
+    found = [encoder([many[i] for i in part])["latents"] for part in parts]
+    assert np.array_equal(np.concatenate(found), expected[order])
+
+
+def test_a_single_picture_has_no_first_dimension(vqvae_folder):
+    encoder = Encoder(vqvae_folder)
+    expected = encoder(PNGS)["latents"][0]
+    for one in (PNGS[0], image(PNGS[0]), np.asarray(image(PNGS[0])), {"image": image(PNGS[0])}):
+        assert np.array_equal(encoder(one)["latents"], expected)
+
+
+def test_other_columns_are_kept_and_bytes_have_their_hash(vae_folder):
+    found = Encoder(vae_folder, moments=True)({"jpg": PNGS, "label": list(range(9))})
+    assert set(found) == {"label", "latents", "log_std", "sha256"}
+    assert found["label"] == list(range(9))
+    assert found["sha256"][3] == hashlib.sha256(PNGS[3]).hexdigest()
+    found = Encoder(vae_folder, column="a")({"a": PNGS, "image": "kept"})
+    assert found["image"] == "kept"
+    with pytest.raises(TypeError, match="a batch needs a column a; it has image"):
+        Encoder(vae_folder, column="a")({"image": PNGS})
+
+
+def test_a_picture_that_cannot_be_read(vae_folder):
+    batch = [PNGS[0], *damaged(PNGS[1]).values(), PNGS[2]]
+    with pytest.raises(ValueError, match="picture 1 is a truncated or damaged image"):
+        Encoder(vae_folder)(batch)
+    found = Encoder(vae_folder, keep_going=True)(batch)
+    assert [reason is None for reason in found["failure"]] == [True, *[False] * 4, True]
+    assert found["failure"][2] == "picture 2 is empty"
+    assert not found["latents"][1:5].any()
+    assert np.array_equal(
+        found["latents"][[0, 5]], Encoder(vae_folder)([PNGS[0], PNGS[2]])["latents"]
+    )
+    assert Encoder(vae_folder, keep_going=True)([b""])["latents"].shape == (1, 4)
+
+
+def test_it_is_pickled_without_its_weights(vqvae_folder):
+    encoder = Encoder(vqvae_folder)
+    expected = encoder(PNGS)["latents"]
+    data = pickle.dumps(encoder)
+    assert len(data) < 2000
+    assert np.array_equal(pickle.loads(data)(PNGS)["latents"], expected)
+    assert np.array_equal(copy.deepcopy(encoder)(PNGS)["latents"], expected)
+
+
+def test_wrong_models_and_batches(vae2d_folder, vqvae_folder):
+    with pytest.raises(ValueError, match="a VAE2D is a model of points"):
+        Encoder(vae2d_folder)(PNGS)
+    with pytest.raises(ValueError, match="a VQ-VAE has codes and no moments"):
+        Encoder(vqvae_folder, moments=True)(PNGS)
+    with pytest.raises(TypeError, match="must be uint8"):
+        Encoder(vqvae_folder)(torch.rand(2, 3, 32, 32))
+    with pytest.raises(ValueError, match="picture 0 must have shape"):
+        Encoder(vqvae_folder)([np.zeros((2, 2, 2, 2), np.uint8)])
+    with pytest.raises(lvmzoo.registry.UnknownModelError):
+        Encoder("vqvae_absent")(PNGS)
+
+
+def test_a_loaded_model_serves_as_well(vqvae_folder):
+    model = lvmzoo.from_pretrained(vqvae_folder)
+    assert np.array_equal(Encoder(model)(PNGS)["latents"], Encoder(vqvae_folder)(PNGS)["latents"])
+
+
+def test_engines_give_what_the_command_gives(vqvae_folder, tmp_path):
+    source = make_sources(tmp_path / "in")
+    files = sorted(path for path in source.glob("*/*.png"))
+    call("encode", vqvae_folder, *files, "-o", f"{tmp_path / 'out'}/")
+    expected = read_latents(tmp_path / "out").tensor().numpy()
+    encoder = Encoder(vqvae_folder)
+    table = datasets.Dataset.from_dict({"image": [str(path) for path in files]})
+    table = table.cast_column("image", datasets.Image())
+    options = {"remove_columns": ["image"], "load_from_cache_file": False}
+    for extra in ({"batched": True, "batch_size": 4}, {"batched": False}):
+        found = table.map(encoder, **options, **extra)
+        assert np.array_equal(np.array(found["latents"]), expected)
+    loader = torch.utils.data.DataLoader(
+        [lvmzoo_bytes(path) for path in files], batch_size=4, collate_fn=list
+    )
+    found = np.concatenate([encoder(batch)["latents"] for batch in loader])
+    assert np.array_equal(found, expected)
+
+
+def lvmzoo_bytes(path):
+    return path.read_bytes()

@@ -1,0 +1,49 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from support.command import call
+from support.sources import make_sources
+
+from lvmzoo.sets import scores
+
+
+def test_scores_as_shards_are_those_that_are_printed(vae_folder, tmp_path):
+    source = make_sources(tmp_path / "in")
+    call("score", vae_folder, source, "-o", tmp_path / "out", "--shard-size", 20)
+    tables = [pq.read_table(path) for path in sorted((tmp_path / "out").glob("0*.parquet"))]
+    rows = {row["key"]: row for table in tables for row in table.to_pylist()}
+    assert len(rows) == 75
+    printed = json.loads(call("score", vae_folder, source / "cat", "--json")[0])
+    assert len(printed) == 15
+    for row in printed:
+        found = rows["cat/" + row.pop("file").rpartition("/")[2]]
+        assert {name: found[name] for name in row} == row
+    info = json.loads((tmp_path / "out/_lvmzoo.json").read_text())
+    assert info["counts"] == {"rows": 75, "failures": 4}
+    assert set(info["columns"]) == {"elbo", "reconstruction", "kl", "log_likelihood"}
+
+
+@pytest.fixture
+def known(zoo, pictures):
+    """Percentiles of test scores that are those of the pictures."""
+    rows = json.loads(call("score", "vae_mnist", pictures, "--json")[0])
+    values = sorted(row["elbo"] for row in rows)
+    index = json.loads((zoo.root / "index.json").read_text())
+    weights = {c: f["sha256"] for c, f in index["vae_mnist"]["files"].items()}
+    stored = {"vae_mnist": {"score": "elbo", "percentiles": values, "weights": weights}}
+    (zoo.root / scores.TEST_SCORES).write_text(json.dumps(stored))
+    scores._read.cache_clear()
+    yield values
+    scores._read.cache_clear()
+
+
+def test_the_p_value_is_the_share_of_test_images_that_score_lower(known, pictures, vae_folder):
+    rows = json.loads(call("score", "vae_mnist", pictures, "--json")[0])
+    for row in rows:
+        assert row["p_value"] == pytest.approx(known.index(row["elbo"]) / 12)
+    lowest = min(rows, key=lambda row: row["elbo"])
+    assert lowest["p_value"] == 0
+    assert "p_value" in call("score", "vae_mnist", pictures)[0].split()
+    # Of other weights nothing is known.
+    assert "p_value" not in json.loads(call("score", vae_folder, pictures, "--json")[0])[0]
