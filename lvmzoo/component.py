@@ -41,7 +41,13 @@ _CHUNK = 1 << 20  # bytes that are still in the processor's cache when they are 
 
 
 class CheckpointError(RuntimeError):
-    """Weights or a config are absent, damaged or of another model, or cannot be stored."""
+    """Weights or a config are absent, damaged or of another model, or cannot be stored.
+
+    Example:
+        >>> lvmzoo.VLAE.from_pretrained("vae_mnist")
+        Traceback (most recent call last):
+        lvmzoo.component.CheckpointError: vae_mnist is a VAE, not a VLAE; use ...
+    """
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def transform(model: "str | ZooModel") -> Transform:
         ValueError: Unknown entry, or a model that takes no pictures.
 
     Example:
-        >>> to = transform("vae_mnist")
+        >>> to = lvmzoo.transform("vae_mnist")
         >>> to
         Transform(vae_mnist: centre square, 28x28, black around it to 32x32, grey, float32 (1, 32, 32) in [0, 1])
         >>> to(torch.zeros(60, 1, 28, 28, dtype=torch.uint8)).shape
@@ -158,6 +158,12 @@ def load_images(
         TypeError: Neither a path nor a picture.
         ValueError: Not an image, truncated, empty, NaN or over 50 megapixels; the message names it.
         OSError: The file cannot be read.
+
+    Example:
+        >>> from PIL import Image
+        >>> picture = Image.new("RGB", (640, 480), "navy")
+        >>> lvmzoo.load_images([picture, picture], "vae_cifar10").shape
+        torch.Size([2, 3, 32, 32])
     """
     notes = Notes()
     x = transform(model).read(images, notes)
@@ -179,6 +185,13 @@ def save_images(x: Tensor, path: str | Path, *, columns: int | None = None, gap:
         TypeError: Not a floating-point tensor.
         ValueError: Wrong shape or ending, or NaN.
         OSError: The file cannot be written; nothing is left behind.
+
+    Example:
+        >>> import torch
+        >>> from PIL import Image
+        >>> lvmzoo.save_images(torch.rand(64, 3, 32, 32), "noise.png")
+        >>> Image.open("noise.png").size
+        (274, 274)
     """
     if isinstance(x, Tensor):
         if x.ndim not in (3, 4, 5) or x.shape[-3] not in (1, 3):

@@ -34,7 +34,7 @@ def create_model(name: str, pretrained: bool = False) -> ZooModel:
         CheckpointError: The weights do not exist yet, or fail their check.
 
     Example:
-        >>> create_model("vae_mnist").sample(2).shape
+        >>> lvmzoo.create_model("vae_mnist").sample(2).shape
         torch.Size([2, 1, 32, 32])
     """
     info = model_info(name)
@@ -73,7 +73,7 @@ def from_pretrained(
         ValueError: A revision of what has none.
 
     Example:
-        >>> from_pretrained("vae_cifar10").sample(2).shape
+        >>> lvmzoo.from_pretrained("vae_cifar10").sample(2).shape
         torch.Size([2, 3, 32, 32])
     """
     where = locate(name)

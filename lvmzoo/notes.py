@@ -6,7 +6,16 @@ __all__ = ["ImageNote", "Notes"]
 
 
 class ImageNote(UserWarning):
-    """A picture was converted in a way its owner may want to know of."""
+    """A picture was converted in a way its owner may want to know of.
+
+    Example:
+        >>> import warnings
+        >>> from PIL import Image
+        >>> with warnings.catch_warnings(action="error", category=lvmzoo.ImageNote):
+        ...     lvmzoo.load_images(Image.new("CMYK", (32, 32)), "vae_cifar10")
+        Traceback (most recent call last):
+        lvmzoo.notes.ImageNote: the image: converted from CMYK
+    """
 
 
 class Notes:

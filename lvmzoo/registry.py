@@ -211,6 +211,13 @@ class ModelInfo:
         files: Weights by component; empty without weights.
         repository: Hub repository that serves the same bytes; None if not published.
         revision: Commit of that repository.
+
+    Example:
+        >>> info = lvmzoo.model_info("vqvae_gated_cifar10")
+        >>> info.model_class, info.pretrained, info.classes[7]
+        ('VQVAE', True, 'horse')
+        >>> sorted(info.files)
+        ['autoencoder', 'prior']
     """
 
     name: str
@@ -280,7 +287,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
         pretrained: Only entries that have weights.
 
     Example:
-        >>> list_models("vae2d_*")
+        >>> lvmzoo.list_models("vae2d_*")
         ['vae2d_gaussian1', 'vae2d_gaussian2']
     """
     names = sorted(name for name in _ENTRIES if fnmatchcase(name, pattern))
@@ -294,7 +301,7 @@ def model_info(name: str) -> ModelInfo:
         UnknownModelError: No such entry; the message has the nearest names.
 
     Example:
-        >>> model_info("vae_cifar10").image_shape
+        >>> lvmzoo.model_info("vae_cifar10").image_shape
         (3, 32, 32)
     """
     if name not in _ENTRIES:

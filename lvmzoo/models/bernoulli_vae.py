@@ -49,7 +49,7 @@ class BernoulliVAE(VariationalModel):
         config: Sizes and classes; see `BernoulliVAEConfig`, whose defaults are taken without one.
 
     Example:
-        >>> model = BernoulliVAE()
+        >>> model = lvmzoo.BernoulliVAE()
         >>> x = torch.rand(4, 1, 28, 28).round()
         >>> model.encode(x).shape, model.elbo(x).kl.shape
         (torch.Size([4, 50]), torch.Size([4]))

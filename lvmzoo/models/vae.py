@@ -46,7 +46,7 @@ class VAE(VariationalModel):
         config: Sizes and classes; see `VAEConfig`, whose defaults are taken without one.
 
     Example:
-        >>> model = VAE(VAEConfig(in_channels=1))
+        >>> model = lvmzoo.VAE(lvmzoo.VAE.Config(in_channels=1))
         >>> x = torch.rand(4, 1, 32, 32)
         >>> model.encode(x).shape, model.elbo(x).kl.shape
         (torch.Size([4, 16]), torch.Size([4]))

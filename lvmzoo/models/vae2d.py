@@ -45,7 +45,7 @@ class VAE2D(VariationalModel):
         config: Sizes; see `VAE2DConfig`, whose defaults are taken without one.
 
     Example:
-        >>> model = VAE2D(VAE2DConfig())
+        >>> model = lvmzoo.VAE2D()
         >>> model.sample(5).shape
         torch.Size([5, 2])
     """

@@ -45,7 +45,7 @@ class VLAE(VAE):
         config: Sizes and classes; see `VLAEConfig`, whose defaults are taken without one.
 
     Example:
-        >>> model = VLAE(VLAEConfig(in_channels=1))
+        >>> model = lvmzoo.VLAE(lvmzoo.VLAE.Config(in_channels=1))
         >>> x = torch.rand(4, 1, 32, 32)
         >>> model.elbo(x).kl.shape, model.sample(2).shape
         (torch.Size([4]), torch.Size([2, 1, 32, 32]))

@@ -92,7 +92,7 @@ class VQVAE(ZooModel):
             without one.
 
     Example:
-        >>> model = VQVAE(VQVAEConfig(channels=16, prior_channels=16, prior_layers=4))
+        >>> model = lvmzoo.VQVAE(lvmzoo.VQVAE.Config(channels=16, prior_channels=16))
         >>> codes = model.encode(torch.rand(4, 3, 32, 32))
         >>> codes.shape, model.decode(codes).shape, model.code_log_prob(codes).shape
         (torch.Size([4, 8, 8]), torch.Size([4, 3, 32, 32]), torch.Size([4]))
