@@ -1,6 +1,7 @@
 """Pages of the API reference: one for every public name of `lvmzoo/__init__.pyi`."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -140,7 +141,7 @@ def _signature(app: Sphinx, what: str, name: str, value: Any, *_: Any) -> tuple[
     if not _is_model(value):
         return None
     parameters = list(inspect.signature(value.__init__).parameters.values())[1:]
-    return str(inspect.Signature(parameters)).replace("lvmzoo.models.", ""), None
+    return re.sub(r"\blvmzoo\.(\w+\.)+", "", str(inspect.Signature(parameters))), None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

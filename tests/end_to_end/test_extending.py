@@ -1,4 +1,4 @@
-"""A newcomer adds a family, a data set and a metric, by changing the files that README names."""
+"""A newcomer adds a family, a data set and a metric, changing the files that CONTRIBUTING names."""
 
 import hashlib
 import json
