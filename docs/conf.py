@@ -7,6 +7,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_extensions")]
 sys.path.append(str(DOCS.parent))  # for `training`; lvmzoo is the one that is installed
+os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["LVMZOO_CHECKOUT"] = str(DOCS.parent)  # where tutorials find `training` and files
 
 import lvmzoo  # noqa: E402

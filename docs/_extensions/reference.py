@@ -62,9 +62,9 @@ def _index() -> str:
     )
     for kind in KINDS:
         names = "".join(f"   lvmzoo.{name}\n" for name in NAMES if _kind(name) == kind)
-        text += f"{_heading(kind, '-')}.. autosummary::\n\n{names}\n"
-    pages = "".join(f"   {name}\n" for name in NAMES)
-    return f"{text}.. toctree::\n   :hidden:\n\n   command\n{pages}"
+        text += f"{_heading(kind, '-')}.. autosummary::\n   :nosignatures:\n\n{names}\n"
+    pages = "".join(f"   {name}\n" for name in sorted(NAMES, key=lambda n: KINDS.index(_kind(n))))
+    return f"{text}.. toctree::\n   :hidden:\n\n{pages}"
 
 
 def _page(name: str) -> str:

@@ -25,7 +25,10 @@ class EntriesTable(SphinxDirective):
         """Return the table."""
         infos = [model_info(name) for name in list_models()]
         infos = [info for info in infos if info.model_class == self.arguments[0]]
-        return self.parse_text_to_nodes(_table(infos))
+        found = self.parse_text_to_nodes(_table(infos))
+        for table in found:
+            table["classes"].append("entries")
+        return found
 
 
 def _table(infos: list[ModelInfo]) -> str:
