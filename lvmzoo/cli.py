@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lvmzoo._version import __version__
+from lvmzoo.cli_demo import demo
 from lvmzoo.cli_export import export
 from lvmzoo.cli_sets import decode, encode, score
 from lvmzoo.console import (
@@ -70,7 +71,7 @@ def main() -> None:
     """
 
 
-for command in (score, encode, decode, export):
+for command in (score, encode, decode, export, demo):
     main.add_command(command)
 
 
