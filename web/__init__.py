@@ -1,0 +1,1 @@
+"""The page that runs the zoo in a browser, and its build."""

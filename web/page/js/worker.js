@@ -1,0 +1,64 @@
+// Everything that takes time, off the page's own thread: {id, method, args} -> {id, result},
+// {id, error} or, in between, {id, progress}; {cancel: id} stops what runs.
+
+import { FetchError } from "./fetching.js";
+import { decodeImage, fitImage, PictureError } from "./image.js";
+import { loadRuntime, Model } from "./model.js";
+
+class Cancelled extends Error {}
+
+let model = null;
+const cancelled = new Set();
+
+const methods = {
+  async load({ folder, facts }, progress) {
+    await model?.release();
+    model = null;
+    let bytes = 0;
+    const onBytes = (count) => progress((bytes += count));
+    await loadRuntime(onBytes);
+    model = await Model.load(folder, facts, onBytes);
+  },
+
+  async picture({ blob, name }) {
+    const { content_size: content } = model.facts.image;
+    return fitImage(await decodeImage(blob, name), model.imageShape, content);
+  },
+
+  sample: (args, onRow) => model.sample({ ...args, onRow }),
+  complete: (args, onRow) => model.complete({ ...args, onRow }),
+  encode: ({ x }) => model.encode(x),
+  decode: ({ z }) => model.decode(z),
+  reconstruct: ({ images }) => model.reconstruct(images),
+  mix: (args) => model.mix(args),
+  prior: (args) => model.prior(args),
+  codeLogProb: ({ codes, label }) => model.codeLogProb(codes, label),
+};
+
+// One at a time: the runtime computes one graph after the other anyway.
+let queue = Promise.resolve();
+
+self.addEventListener("message", ({ data }) => {
+  if (data.cancel !== undefined) cancelled.add(data.cancel);
+  else queue = queue.then(() => answer(data));
+});
+
+async function answer({ id, method, args }) {
+  const progress = async (value) => {
+    self.postMessage({ id, progress: value });
+    if (method === "load") return;
+    await new Promise((resolve) => setTimeout(resolve)); // lets a cancellation in
+    if (cancelled.has(id)) throw new Cancelled();
+  };
+  try {
+    await new Promise((resolve) => setTimeout(resolve));
+    if (cancelled.has(id)) throw new Cancelled();
+    self.postMessage({ id, result: await methods[method](args, progress) });
+  } catch (error) {
+    const known = error instanceof PictureError || error instanceof FetchError;
+    const kind = error instanceof Cancelled ? "AbortError" : known ? "sentence" : "fault";
+    self.postMessage({ id, error: { kind, message: String(error?.message ?? error) } });
+  } finally {
+    cancelled.delete(id);
+  }
+}
