@@ -20,6 +20,7 @@ NAMES = (
     "quantizer",
     "images",
     "sampling",
+    "browser",
     "flow",
     "exported",
     "training_steps",

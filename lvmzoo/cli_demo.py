@@ -1,6 +1,7 @@
 """The command that shows the zoo in a browser."""
 
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -31,11 +32,11 @@ def demo(models: tuple[str, ...], site: Path, port: int, opens: bool) -> None:
 
     Ctrl-C ends it.
     """
-    from lvmzoo.demo import serve
+    from lvmzoo.demo import address_of, demo_server
 
-    def ready(address: str) -> None:
-        click.echo(f"the zoo is at {address} (Ctrl-C ends it)")
+    with demo_server(site, models, port) as server:
+        click.echo(f"the zoo is at {address_of(server)} (Ctrl-C ends it)")
         if opens:
-            webbrowser.open(address)
-
-    serve(site, models, port=port, ready=ready)
+            webbrowser.open(address_of(server))
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()

@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +20,8 @@ from lvmzoo.models.base import ZooModel
 from lvmzoo.plot import save_scatter
 from lvmzoo.registry import DATASETS
 
-__all__ = ["INDEX", "MODELS", "SAMPLES", "add_model", "index_row", "serve"]
+__all__ = ["INDEX", "MODELS", "SAMPLES", "add_model", "address_of", "demo_server", "index_row"]
+__all__ += ["page_server"]
 
 MODELS, INDEX, SAMPLES = "models", "index.json", "samples.png"
 ADDRESS = "127.0.0.1"
@@ -70,20 +71,16 @@ def index_row(name: str, folder: str, about: Mapping[str, Any], **facts: Any) ->
     return row | {key: about[key] for key in _IN_ROWS if key in about} | facts
 
 
-def serve(
-    site: str | Path,
-    models: Sequence[str | Path] = (),
-    *,
-    port: int = 0,
-    ready: Callable[[str], Any] = print,
-) -> None:
-    """Serve the built page on the loopback address until it is interrupted.
+@contextmanager
+def demo_server(
+    site: str | Path, models: Sequence[str | Path] = (), port: int = 0
+) -> Iterator[ThreadingHTTPServer]:
+    """Yield a server of the built page on the loopback address, which does not run yet.
 
     Arguments:
         site: The folder that `python -m web.build` wrote.
         models: Models of one's own to show, too: folders or Hub repositories.
         port: Where to listen; 0 is any free port.
-        ready: Is given the page's address when it can be opened.
 
     Raises:
         FileNotFoundError: There is no page.
@@ -95,30 +92,38 @@ def serve(
             f"there is no built page in the folder {site}; `python -m web.build -o {site}` in a "
             "checkout of lvmzoo makes it"
         )
-    with TemporaryDirectory() as own:
-        folders = [site]
+    with TemporaryDirectory() as folder, page_server((Path(folder), site), port) as server:
         if models:
-            _add_own(models, site, Path(own))
-            folders.insert(0, Path(own))
-        handler = partial(_Handler, folders=folders)
-        with ThreadingHTTPServer((ADDRESS, port), handler) as server:
-            ready(f"http://{ADDRESS}:{server.server_port}/")
-            with suppress(KeyboardInterrupt):  # the way to end it
-                server.serve_forever()
+            _add_own(models, site, Path(folder) / MODELS)
+        yield server
 
 
-def _add_own(models: Iterable[str | Path], site: Path, own: Path) -> None:
-    """Export models into a folder that lies over the site, with a list of all of them."""
+def page_server(folders: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
+    """Return a server of the files in several folders, the first that has one gives it."""
+    try:
+        return ThreadingHTTPServer((ADDRESS, port), partial(_Handler, folders=folders))
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"cannot listen at {ADDRESS}:{port} ({reason}); take another port") from None
+
+
+def address_of(server: ThreadingHTTPServer) -> str:
+    """Return where a browser finds the page."""
+    return f"http://{ADDRESS}:{server.server_port}/"
+
+
+def _add_own(names: Iterable[str | Path], site: Path, models: Path) -> None:
+    """Export models into a folder that lies over the site's, with a list of all of them."""
+    models.mkdir()
     rows = json.loads((site / MODELS / INDEX).read_text(encoding="utf-8"))
     points = {row["dataset"]: row["points"] for row in rows if "points" in row}
     added = []
-    for i, name in enumerate(models):
-        folder = own / MODELS / f"own{i}"
-        folder.parent.mkdir(exist_ok=True)
+    for i, name in enumerate(names):
+        folder = models / f"own{i}"
         about = add_model(name, folder)
         data = {"points": points[about["dataset"]]} if about["dataset"] in points else {}
         added.append(index_row(str(name), folder.name, about, own=True, **data))
-    write_json(own / MODELS / INDEX, added + rows)
+    write_json(models / INDEX, added + rows)
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -1,5 +1,5 @@
 // Any picture -> what a model wants, as lvmzoo.load_images does it: cropped to a centred square,
-// resized with an antialiased bicubic filter. The arithmetic is Pillow's, to the bit: a canvas
+// resized with an antialiased bicubic filter. The arithmetic is that of Pillow, to the bit: a canvas
 // would resize with another filter.
 
 export const MAX_PIXELS = 50_000_000;

@@ -1,0 +1,41 @@
+"""How tests speak with a page that is open."""
+
+from typing import Any
+from urllib.parse import quote
+
+import torch
+
+# Numbers go as lists; integers become Int32Array, others Float32Array, as the worker takes them.
+_CALL = """async ({ method, args, integers, floats }) => {
+    const { call } = await import("/js/zoo.js");
+    const dense = (value) => {
+        if (Array.isArray(value) || ArrayBuffer.isView(value)) return Array.from(value);
+        if (value === null || typeof value !== "object") return value;
+        return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, dense(v)]));
+    };
+    for (const key of integers) args[key] = Int32Array.from(args[key]);
+    for (const key of floats) args[key] = Float32Array.from(args[key]);
+    for (const key of ["from", "to"]) {
+        for (const name of Object.keys(args[key] ?? {})) {
+            args[key][name] = Float32Array.from(args[key][name]);
+        }
+    }
+    return dense(await call(method, args));
+}"""
+
+
+def opened(open_page, site: str, model: str, *, view: str = "", query: str = "", **options) -> Any:
+    """Open a view of a model and wait until the model is loaded."""
+    page = open_page(f"{site}#/{quote(model, safe='')}/{view}?{query}", **options)
+    page.wait_for_selector("[role=tab][aria-selected=true]")
+    return page
+
+
+def call(page: Any, method: str, **args: Any) -> Any:
+    """Have the page's worker do something; tensors go there, lists come back."""
+    tensors = {key: value for key, value in args.items() if isinstance(value, torch.Tensor)}
+    integers = [key for key, value in tensors.items() if not value.is_floating_point()]
+    floats = [key for key in tensors if key not in integers]
+    plain = args | {key: value.flatten().tolist() for key, value in tensors.items()}
+    request = {"method": method, "args": plain, "integers": integers, "floats": floats}
+    return page.evaluate(_CALL, request)
