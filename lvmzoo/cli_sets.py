@@ -234,11 +234,11 @@ def decode(job: Job, latents: Path, output: Path, tars: bool, worker: "Worker") 
             f"those of {job.name}; its latents mean nothing to them"
         )
     z = component.tensors["latents"]
-    width = max(5, len(str(len(z))))
+    width, size = max(5, len(str(len(z)))), job.size_for(model)
     with atomic_folder(output) as folder:
-        for i, part in enumerate(progress(z.split(job.batch_size))):
+        for i, part in enumerate(progress(z.split(size))):
             images = model.decode(part.to(model.device)).cpu().split(1)
-            for j, image in enumerate(images, i * job.batch_size):
+            for j, image in enumerate(images, i * size):
                 save_images(image, folder / f"{j:0{width}d}.png", gap=0)
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "say_where",
 ]
 
+BATCH_SIZE = 256
 F = TypeVar("F", bound=Callable[..., Any])
 
 # What is said in one line; ImportError is of a library that only one command needs.
@@ -127,13 +128,23 @@ class Job:
             raise click.UsageError(f"{self.name} is a model of points: it takes no images")
         return model
 
+    def size_for(self, model: "ZooModel") -> int:
+        """Return how many images are taken in at a time: fewer than --batch-size if they are large.
+
+        So that the default, which is meant for 32 x 32, fits in memory at any size.
+        """
+        if self.batch_size != BATCH_SIZE or model.image_shape is None:
+            return self.batch_size
+        pixels = math.prod(model.image_shape[1:])
+        return max(1, min(BATCH_SIZE, BATCH_SIZE * 32 * 32 // pixels))
+
     def batches(self, files: Sequence[Path], model: "ZooModel") -> "Iterator[Tensor]":
         """Read pictures as the model wants them, a batch at a time."""
         from lvmzoo.images import transform
 
-        to = transform(model)
-        for i in progress(range(0, len(files), self.batch_size)):
-            yield to.read(files[i : i + self.batch_size], self.notes).to(model.device)
+        to, size = transform(model), self.size_for(model)
+        for i in progress(range(0, len(files), size)):
+            yield to.read(files[i : i + size], self.notes).to(model.device)
 
 
 @dataclass(frozen=True)
@@ -199,9 +210,9 @@ def runs_model(command: F) -> F:
     run = click.option(
         "--batch-size",
         type=size,
-        default=256,
+        default=BATCH_SIZE,
         show_default=True,
-        help="Images taken in at a time; changes no draw.",
+        help="Images of 32x32 taken in at a time, fewer of larger ones; changes no draw.",
     )(run)
     run = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...")(run)
     return click.argument("name")(run)  # type: ignore[return-value]

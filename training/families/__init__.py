@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
 
-from lvmzoo.checkpoint import build_config
 from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo
-from training.families.base import Family
+from training.families.base import Family, config_of
 from training.recipe import EntryRecipe, read_recipe
+
+__all__ = ["config_of", "family_of", "recipe_of"]
 
 
 def family_of(model_class_name: str) -> Family:
@@ -26,16 +26,6 @@ def family_of(model_class_name: str) -> Family:
             raise
         raise ValueError(f"nothing is known of {model_class_name}: {module} is missing") from None
     return family
-
-
-def config_of(info: ModelInfo) -> Any:
-    """Return the whole config of an entry, or of the like of one.
-
-    Raises:
-        CheckpointError: A key is unknown, or a value of a wrong type or out of range.
-    """
-    cls = model_class(info.model_class)
-    return build_config(cls.Config, info.config, f"config of {info.name}")
 
 
 def recipe_of(

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lvmzoo.checkpoint import submodule
+from lvmzoo.checkpoint import build_config, submodule
+from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo
 from training.augment import augment, draw_noise
 from training.data import Rows, Split, as_input, resident
@@ -113,7 +114,7 @@ class Family(ABC):
     sample_metrics: ClassVar[Mapping[str, Metric]] = {}
     # The pictures that `draw` writes, by how their names end, with what stands above them.
     pictures: ClassVar[Mapping[str, str]]
-    # What the models cannot do, for the card.
+    # What the models cannot do, for the card, with names of their sizes in braces.
     limits: ClassVar[str]
     # What two entries that a card compares have in common.
     compared: ClassVar[str] = "same data and seed"
@@ -154,6 +155,14 @@ class Family(ABC):
         """Return the names of all metrics that a record may hold, those of samples if `full`."""
         return sorted(self.metrics.keys() | (self.sample_metrics.keys() if full else set()))
 
+    def sizes(self, config: Any) -> dict[str, str]:
+        """Return the sizes that `limits` names, as text."""
+        return {}
+
+    def summary(self, info: ModelInfo) -> str:
+        """Return one line on the model: that of the entry, with the sizes of the config."""
+        return info.summary
+
     def data_text(self, info: ModelInfo) -> str:
         """Return what the card says of how the data came about, beside their source; "" if none."""
         return ""
@@ -164,6 +173,16 @@ class Family(ABC):
         With oneDNN's convolutions and with torch's own, 20 losses of a VLAE agree to 1e-7.
         """
         return 1e-4
+
+
+def config_of(info: ModelInfo) -> Any:
+    """Return the whole config of an entry, or of the like of one.
+
+    Raises:
+        CheckpointError: A key is unknown, or a value of a wrong type or out of range.
+    """
+    cls = model_class(info.model_class)
+    return build_config(cls.Config, info.config, f"config of {info.name}")
 
 
 def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from lvmzoo.models.base import ZooModel
 from training.data import Split, as_input, batch_size
 from training.families.base import Made, Metric
 
-COLUMNS = 10
+COLUMNS, GRID = 10, 1300  # pictures in a row, and pixels where they are large
 QUALITY = {
     "mse": Metric("MSE of reconstructions", "images in [0, 1]"),
     "psnr": Metric("PSNR of reconstructions", "dB, higher is better"),
@@ -30,17 +30,24 @@ PICTURES = {
 }
 
 
+def columns_of(model: ZooModel) -> int:
+    """Say how many pictures of a model stand in a row, so that large ones stay viewable."""
+    assert model.image_shape is not None
+    return min(COLUMNS, max(3, GRID // model.image_shape[-1]))
+
+
 def draw_images(model: ZooModel, x: Tensor, generator: torch.Generator, stem: str) -> None:
     """Write samples, and reconstructions and interpolations of the images x (N, C, H, W)."""
-    save_images(model.sample(COLUMNS**2, generator=generator), f"{stem}_samples.png")
-    shown = x[: 4 * COLUMNS]
-    pairs = above(shown, model.reconstruct(shown), columns=COLUMNS)
-    save_images(pairs, f"{stem}_reconstructions.png", columns=COLUMNS)
+    columns = columns_of(model)
+    save_images(model.sample(columns**2, generator=generator), f"{stem}_samples.png")
+    shown = x[: 4 * columns]
+    pairs = above(shown, model.reconstruct(shown), columns=columns)
+    save_images(pairs, f"{stem}_reconstructions.png", columns=columns)
     half = len(x) // 2
     if half:
-        first, last = x[-2 * half : -half][:COLUMNS], x[-half:][:COLUMNS]
-        lines = model.interpolate(first, last, steps=COLUMNS).flatten(0, 1)
-        save_images(lines, f"{stem}_interpolations.png", columns=COLUMNS)
+        first, last = x[-2 * half : -half][:columns], x[-half:][:columns]
+        lines = model.interpolate(first, last, steps=columns).flatten(0, 1)
+        save_images(lines, f"{stem}_interpolations.png", columns=columns)
 
 
 def make_images(model: ZooModel, real: Split) -> Iterator[Made]:

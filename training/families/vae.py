@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lvmzoo.registry import ModelInfo
 from training.data import Split
-from training.families.base import Made, Metric
+from training.families.base import Made, Metric, config_of
 from training.families.images import QUALITY, SAMPLES, make_images
 from training.families.variational import VariationalFamily
 from training.metrics import psnr, squared_error
@@ -22,10 +22,11 @@ class _VAE(VariationalFamily):
     }
     sample_metrics: ClassVar = SAMPLES
     limits = (
-        "Samples and reconstructions are blurred: a decoder N(mu(z), I) with 16 latents keeps the "
-        "layout and colours of a picture and averages over the rest. The fixed unit variance also "
-        "makes likelihoods comparable only among models of this zoo with the same data; no bits "
-        "per dimension are given, since they would read worse than raw pixels by construction."
+        "Samples and reconstructions are blurred: a decoder N(mu(z), I) with {latents} latents "
+        "keeps the layout and colours of a picture and averages over the rest. The fixed unit "
+        "variance also makes likelihoods comparable only among models of this zoo with the same "
+        "data; no bits per dimension are given, since they would read worse than raw pixels by "
+        "construction."
     )
 
     def terms(self, model: Any, x: Tensor, elbo: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,6 +41,12 @@ class _VAE(VariationalFamily):
 
     def make(self, model: Any, real: Split) -> Iterator[Made]:
         return make_images(model, real)
+
+    def sizes(self, config: Any) -> dict[str, str]:
+        return {"latents": str(config.latent_dim)}
+
+    def summary(self, info: ModelInfo) -> str:
+        return info.summary.replace("16-D", f"{config_of(info).latent_dim}-D")
 
     def usage(self, info: ModelInfo) -> str:
         return (

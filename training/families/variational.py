@@ -9,7 +9,7 @@ from torch import Tensor
 from lvmzoo.models.variational import VariationalModel
 from training.data import Split, as_input, batch_size
 from training.families.base import Family, Measured, Metric, joined, means
-from training.families.images import COLUMNS, PICTURES, draw_images
+from training.families.images import PICTURES, columns_of, draw_images
 
 
 class VariationalFamily(Family):
@@ -36,7 +36,7 @@ class VariationalFamily(Family):
     @torch.inference_mode()
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
         """Draw samples, reconstructions and interpolations of images."""
-        x = as_input(split.x[: 6 * COLUMNS]).to(model.device)
+        x = as_input(split.x[: 6 * columns_of(model)]).to(model.device)
         draw_images(model, x, torch.Generator().manual_seed(0), stem)
 
     @torch.inference_mode()

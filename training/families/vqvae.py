@@ -23,14 +23,15 @@ from training.families.base import (
     Measured,
     Metric,
     Objective,
+    config_of,
     joined,
     means,
 )
 from training.families.images import (
-    COLUMNS,
     PICTURES,
     QUALITY,
     SAMPLES,
+    columns_of,
     draw_images,
     make_images,
 )
@@ -222,10 +223,10 @@ class _VQVAE(Family):
         "codebook": "How often each code occurs in the split, beside the most frequent one, sorted",
     }
     limits = (
-        "The autoencoder keeps 64 codes of 7 bits of each picture and loses fine texture. The "
-        "prior models codes, not pixels: bits per code compare only among priors on the codes of "
-        "the same autoencoder. A completion with known codes that do not come first in raster "
-        "order is not an exact draw."
+        "The autoencoder keeps {codes} codes of {bits} bits of each picture and loses fine "
+        "texture. The prior models codes, not pixels: bits per code compare only among priors on "
+        "the codes of the same autoencoder. A completion with known codes that do not come first "
+        "in raster order is not an exact draw."
     )
     compared = "the same codes"
     counts_in_train = True
@@ -275,22 +276,35 @@ class _VQVAE(Family):
     @torch.inference_mode()
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
         generator = torch.Generator().manual_seed(0)
-        x = as_input(split.x[: 6 * COLUMNS]).to(model.device)
+        columns = columns_of(model)
+        x = as_input(split.x[: 6 * columns]).to(model.device)
         draw_images(model, x, generator, stem)
-        _draw_prior(model, x[:COLUMNS], generator, stem)
+        _draw_prior(model, x[:columns], generator, stem)
         counts = examples["codes"].flatten().long().bincount(minlength=model.config.num_codes)
         save_images(_bars(counts.sort(descending=True).values), f"{stem}_codebook.png", gap=8)
 
+    def sizes(self, config: Any) -> dict[str, str]:
+        codes, bits = config.grid[0] * config.grid[1], math.log2(config.num_codes)
+        return {"codes": f"{codes:,}", "bits": f"{bits:.3g}"}
+
+    def summary(self, info: ModelInfo) -> str:
+        config = config_of(info)
+        codes = f"{config.grid[0]}x{config.grid[1]} codes of {config.num_codes}"
+        summary = info.summary.replace("8x8 codes of 128", codes)
+        return summary if info.classes else summary.replace("class-conditional ", "")
+
     def usage(self, info: ModelInfo) -> str:
-        labels = ", labels=3" if info.config.get("prior") == "gated_pixelcnn" else ""
+        height, width = config_of(info).grid
+        conditional = info.config.get("prior") == "gated_pixelcnn" and info.classes
+        labels = f", labels={min(3, len(info.classes) - 1)}" if conditional else ""
         shape = (2, 8, *(info.image_shape or ()))
         return (
             'x = lvmzoo.load_images(["a.png", "b.png"], model)  # any size and mode\n'
-            "codes = model.encode(x)                    # (2, 8, 8) int64\n"
+            f"codes = model.encode(x)                    # {(2, height, width)} int64\n"
             "y = model.decode(codes)                    # in [0, 1]\n"
             f"{f'model.code_log_prob(codes{labels})':42} # nats\n"
             f"model.sample(64{labels}{', guidance=2' if labels else ', top_p=0.95'})\n"
-            "top = torch.arange(8)[:, None].expand(8, 8) < 4\n"
+            f"top = torch.arange({height})[:, None].expand({height}, {width}) < {height // 2}\n"
             f"model.complete(x, top, n=8)                # {shape}\n"
         )
 
@@ -329,19 +343,19 @@ def _bars(heights: Tensor, height: int = 120, width: int = 4) -> Tensor:
 
 
 def _draw_prior(model: VQVAE, x: Tensor, generator: torch.Generator, stem: str) -> None:
-    classes = model.prior.num_labels
-    labels = torch.arange(classes).repeat_interleave(COLUMNS).to(model.device)
+    classes, columns = model.prior.num_labels, columns_of(model)
+    labels = torch.arange(classes).repeat_interleave(columns).to(model.device)
     if classes:
         samples = model.sample(len(labels), labels=labels, generator=generator)
-        save_images(samples, f"{stem}_classes.png", columns=COLUMNS)
+        save_images(samples, f"{stem}_classes.png", columns=columns)
     known = torch.zeros(model.config.grid, dtype=torch.bool, device=model.device)
     known[: len(known) // 2] = True
-    completed = model.complete(x, known, n=max(1, COLUMNS - 2), generator=generator)
+    completed = model.complete(x, known, n=max(1, columns - 2), generator=generator)
     rows = torch.cat([x[:, None], model.reconstruct(x)[:, None], completed], 1)
-    save_images(rows.flatten(0, 1), f"{stem}_completions.png", columns=COLUMNS)
+    save_images(rows.flatten(0, 1), f"{stem}_completions.png", columns=columns)
     if classes:
         guided = model.sample(len(labels), labels=labels, guidance=GUIDANCE, generator=generator)
-        save_images(guided, f"{stem}_guided.png", columns=COLUMNS)
+        save_images(guided, f"{stem}_guided.png", columns=columns)
 
 
 FAMILY = _VQVAE()

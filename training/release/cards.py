@@ -7,9 +7,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
-from training.families import family_of, recipe_of
+from training.families import config_of, family_of, recipe_of
 from training.metrics import NEIGHBOURS
-from training.recipe import train_command, with_defaults
+from training.recipe import EntryRecipe, train_command, with_defaults
 from training.release import records
 from training.run import component_of, records_of
 
@@ -33,7 +33,7 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
     family, run, test = family_of(info.model_class), record["run"], record["test"]
     own = run.get("own_pictures", False)
     data = _data_set(info, own)
-    metrics, recipe = family.metrics, recipe_of(model_info(run["entry"]))
+    metrics, recipe = family.metrics, _recipe(run)
     runs = [part for component, part in records_of(run).items() if component not in recipe.shared]
     folder = pictures or records.CARDS
     files = {kind: f"{test['entry']}_{kind}.png" for kind in family.pictures}
@@ -54,6 +54,8 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
         data_text=family.data_text(info),
         family=family,
         usage=family.usage(info),
+        summary=family.summary(info),
+        limits=family.limits.format(**family.sizes(config_of(info))),
         run=run,
         test=test,
         figures=[(m, test["metrics"][k]) for k, m in metrics.items() if k in test["metrics"]],
@@ -80,10 +82,17 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
     return f"{card.content.rstrip()}\n"
 
 
+def _recipe(record: dict[str, Any]) -> EntryRecipe:
+    """Return the whole recipe of a recorded run, which may have shared no component."""
+    recipe, made = recipe_of(model_info(record["entry"])), records_of(record)
+    own = [c for c in recipe.shared if c in made and made[c]["entry"] == record["entry"]]
+    return recipe_of(model_info(record["entry"]), alone=True) if own else recipe
+
+
 def _run(record: dict[str, Any], whole: Any, own: bool) -> dict[str, Any]:
     """Return what the card says of one component's run, whose whole recipe is `whole`."""
     recipe = with_defaults(type(whole), record["recipe"])
-    optional = {"component": "", "exported_epoch": 0}
+    optional = {"component": "", "exported_epoch": 0, "begun_from": None}
     # A run on one's own pictures is as long as its owner wanted.
     return {**optional, **record, "recipe": recipe, "whole_epochs": 0 if own else whole.epochs}
 

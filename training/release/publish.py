@@ -73,6 +73,8 @@ def build_run(name: str, run: Path, folder: Path) -> None:
     info = replace(
         entry,
         name=name,
+        config=facts["config"],
+        image_shape=model.image_shape,
         dataset=model.config.dataset,
         classes=tuple(getattr(model.config, "classes", ())),
         data_licence="that of the pictures" if facts.get("own_pictures") else entry.data_licence,
