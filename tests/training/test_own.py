@@ -76,7 +76,11 @@ def test_pictures_have_one_channel_or_three():
 def test_the_classes_are_those_of_the_pictures():
     info = for_pictures(model_info("vqvae_gated_cifar10"), "mine", ("cat", "dog"))
     config = config_of(info)
-    assert (config.dataset, config.classes, info.classes) == ("mine", ("cat", "dog"), config.classes)
+    assert (config.dataset, config.classes, info.classes) == (
+        "mine",
+        ("cat", "dog"),
+        config.classes,
+    )
 
 
 def test_alone_an_entry_trains_what_it_shares():
