@@ -5,6 +5,8 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import datasets
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +15,7 @@ from support.command import call
 
 from lvmzoo import list_models, model_info
 
+DATA_SETS = ROOT / "docs/data-sets.md"
 # One entry of each kind of card.
 ENTRIES = {}
 for name in list_models(pretrained=True):
@@ -64,6 +67,42 @@ def test_the_commands_of_the_readme_run(desk):
     for name in ("points", "horses", "completed", "reconstructed", "between"):
         assert (desk / f"{name}.png").stat().st_size > 0
     assert (desk / "decoded").is_dir()
+
+
+def blocks_of_data_sets() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", DATA_SETS.read_text(), flags=re.M | re.S)
+
+
+def test_the_python_of_the_page_on_data_sets_runs(desk, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", desk / "cache")
+    commands = re.findall(r"^lvmzoo (.*)", DATA_SETS.read_text(), flags=re.M)
+    shards = [shlex.split(line) for line in commands if "SLURM" not in line]
+    assert [line[0] for line in shards] == ["encode", "score", "decode"]
+    for line in shards:
+        call(*line)
+    values = [{} for _ in blocks_of_data_sets()]
+    for block, names in zip(blocks_of_data_sets(), values, strict=True):
+        if "import ray" not in block:
+            exec(block, names)
+    reading, _, mapped, loaded = values
+    assert reading["codes"].shape == (1, 8, 8)
+    assert mapped["codes"]["latents"] == reading["codes"].tolist()
+    assert loaded["columns"]["latents"].tolist() == reading["codes"].tolist()
+
+
+@pytest.mark.slow
+def test_the_ray_of_the_page_on_data_sets_runs(desk, monkeypatch):
+    block = next(block for block in blocks_of_data_sets() if "import ray" in block)
+    values: dict = {}
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of its actors
+    try:
+        values["__name__"] = "__main__"
+        exec(block, values)
+    finally:
+        values["ray"].shutdown()
+    found = pq.read_table(desk / "codes-by-ray").to_pylist()
+    assert [Path(row["path"]).name for row in found] == ["c.png"]
+    assert found[0]["failure"] is None
 
 
 def test_what_a_package_index_shows_stands_by_itself(desk):

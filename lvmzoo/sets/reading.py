@@ -24,6 +24,10 @@ class LatentSet:
     Arguments:
         plan: What the set is.
         info: What its `_lvmzoo.json` says: entry, weights, columns, counts and more.
+
+    Example:
+        >>> latents = read_latents("codes/")  # doctest: +SKIP
+        >>> table = latents.dataset.to_table(columns=["key", "label"])  # doctest: +SKIP
     """
 
     def __init__(self, plan: Plan, info: dict[str, Any]) -> None:
