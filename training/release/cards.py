@@ -77,6 +77,7 @@ def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None
             info.dataset if own else "",
             run.get("options", ()),
         ),
+        likelihood=_likelihood(record),
         pictures=[(family.pictures[k], f) for k, f in files.items() if (folder / f).exists()],
     )
     return f"{card.content.rstrip()}\n"
@@ -87,6 +88,15 @@ def _recipe(record: dict[str, Any]) -> EntryRecipe:
     recipe, made = recipe_of(model_info(record["entry"])), records_of(record)
     own = [c for c in recipe.shared if c in made and made[c]["entry"] == record["entry"]]
     return recipe_of(model_info(record["entry"]), alone=True) if own else recipe
+
+
+def _likelihood(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how well scores tell other data apart, unless that was measured on other weights."""
+    found = record.get("likelihood")
+    if found is None or found["weights"] != record["test"]["weights"]:
+        return None
+    areas = [(DATASETS[name].title, area) for name, area in sorted(found["auroc"].items())]
+    return {**found, "areas": areas}
 
 
 def _run(record: dict[str, Any], whole: Any, own: bool) -> dict[str, Any]:
