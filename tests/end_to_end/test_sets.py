@@ -1,58 +1,21 @@
 """Whole data sets by processes: killed at any moment, and on a cluster that loses a machine."""
 
 import os
-import random
-import signal
-import subprocess
-import sys
 import time
 
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
 from support import ROOT
 from support.command import call
 from support.sources import make_sources, pngs
 
-from benchmarks._harness import COMMAND
-from benchmarks._sources import write_sources
+from benchmarks.killed import Trial
 from lvmzoo import read_latents
-
-SIZE, DAMAGED = 600, 20
-
-
-def start(model, source, folder, worker: str) -> subprocess.Popen:
-    options = ["encode", model, source, "-o", f"{folder}/", "--shard-size", 25, "--worker", worker]
-    command = [sys.executable, "-c", COMMAND, *map(str, options)]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
-
-
-def content(folder) -> dict:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.slow
 def test_workers_that_are_killed_and_run_again_equal_one_that_is_not(vqvae_folder, tmp_path):
-    write_sources(tmp_path / "in", SIZE, DAMAGED)
-    call("encode", vqvae_folder, tmp_path / "in", "-o", f"{tmp_path / 'one'}/", "--shard-size", 25)
-    expected = content(tmp_path / "one")
-    rows = ds.dataset(tmp_path / "one").to_table(columns=["source", "key"]).to_pylist()
-    failures = pq.read_table(tmp_path / "one/_failures.parquet").to_pylist()
-    assert len(failures) == SIZE // DAMAGED
-    assert len({(row["source"], row["key"]) for row in rows + failures}) == SIZE
-    choice = random.Random(0)
-    workers = ["0/2", "1/2"]
-    running = {w: start(vqvae_folder, tmp_path / "in", tmp_path / "two", w) for w in workers}
-    for _ in range(6):
-        time.sleep(choice.uniform(0, 6))
-        worker = choice.choice(workers)
-        running[worker].send_signal(signal.SIGKILL)
-        running[worker].communicate()
-        running[worker] = start(vqvae_folder, tmp_path / "in", tmp_path / "two", worker)
-    for process in running.values():
-        said = process.communicate()[1].decode()
-        assert process.returncode == 0, said
-    assert content(tmp_path / "two") == expected
+    found = Trial(tmp_path, str(vqvae_folder), 600, 20, kills=6, longest=6, shard_size=25).check()
+    assert (found["rows"], found["failures"]) == (570, 30)
 
 
 @pytest.mark.slow
