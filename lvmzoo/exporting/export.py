@@ -68,7 +68,8 @@ def export(
     check_count(len(images), "the number of images", least=0, most=MAX_IMAGES)
     form.check_installed()
     model = _prepared(model, half=dtype == "float16")
-    with torch.no_grad(), atomic_folder(folder) as temporary:
+    without_autocast = torch.autocast("cpu", enabled=False)
+    with torch.no_grad(), without_autocast, atomic_folder(folder) as temporary:
         graphs = model.graphs(_examples(model, images))
         paths = {name: temporary / f"{name}.{form.ending}" for name in graphs}
         for name, graph in graphs.items():

@@ -152,6 +152,14 @@ def test_exporting_leaves_the_model_as_it_is(tmp_path):
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_graphs_are_of_full_precision_under_autocast(tmp_path):
+    model = make_tiny("VAE2D")
+    with torch.autocast("cpu", torch.bfloat16):
+        lvmzoo.export(model, tmp_path, format="torch-export")
+    x = make_data(model)
+    close(torch.export.load(tmp_path / "encode.pt2").module()(x)[0], model.encode(x))
+
+
 def test_graphs_that_compute_something_else_are_not_left_behind(tmp_path, monkeypatch):
     form = FORMATS["torch-export"]
 
