@@ -52,6 +52,15 @@ def shift(outputs):
     outputs[0] += 2e-3
 
 
+def spoil_single(outputs):
+    if len(outputs[0]) == 1:
+        outputs[0][0, 0] = float("nan")
+
+
+def drop(outputs):
+    outputs[0] = outputs[0][:1]
+
+
 def spoil(outputs):
     outputs[1][:] = float("nan")
 
@@ -63,6 +72,8 @@ def spoil(outputs):
         ("encode", flip_all, "share of others"),
         ("logits", shift, "logits: logits"),
         ("decode", shift, "decode: images"),
+        ("logits", spoil_single, "logits: logits"),
+        ("decode", drop, "decode: images"),
         ("row", spoil, "row: next_rows"),
         ("column", spoil, "column: next_left"),
     ],
