@@ -29,7 +29,7 @@ _IN_ROWS = ("model_class", "dataset", "classes", "image", "latent_dim", "codes",
 
 
 def add_model(name: str | Path, folder: Path) -> dict[str, Any]:
-    """Export a model for the page, and samples of it.
+    """Export a model for the page, in half precision if that loses nothing, and samples of it.
 
     Arguments:
         name: As for `lvmzoo.from_pretrained`.
@@ -42,7 +42,8 @@ def add_model(name: str | Path, folder: Path) -> dict[str, Any]:
         ImportError, ExportError, ValueError, OSError: As for `lvmzoo.export`.
     """
     model = from_pretrained(name)
-    about = export(model, folder, dtype="float16")
+    lossless = all(torch.equal(p, p.half().to(p.dtype)) for p in model.parameters())
+    about = export(model, folder, dtype="float16" if lossless else "float32")
     _save_samples(model, folder / SAMPLES)
     return about
 
