@@ -17,7 +17,9 @@ QUALITY = {
     "psnr": Metric("PSNR of reconstructions", "dB, higher is better"),
 }
 SAMPLES = {
-    "frechet": Metric("Fréchet distance", "lower is better", digits=1),
+    "frechet": Metric(
+        "Fréchet distance", "lower is better, on a scale of the classifier's", digits=3
+    ),
     "precision": Metric("precision", "share of them that lie among real ones", digits=3),
     "recall": Metric("recall", "share of real ones that lie among them", digits=3),
     "density": Metric("density", "among how many real ones they lie; 1 is usual", digits=3),

@@ -81,8 +81,8 @@ def test_a_card_shows_samples_beside_real_images():
     text = cards.render(model_info(name), record)
     assert "1,999 images of each kind" in text
     assert "`training/recipes/classifiers/svhn.toml`) that reads 93.4 % of the split right" in text
-    assert "\n| training images | 12.3 | 0.500 | 0.250 | 1.125 | 1.000 | \u2013 |\n" in text
-    assert "\n| samples of a class | 12.3 | 0.500 | 0.250 | 1.125 | 1.000 | 0.778 |\n\n" in text
+    assert "\n| training images | 12.345 | 0.500 | 0.250 | 1.125 | 1.000 | \u2013 |\n" in text
+    assert "\n| samples of a class | 12.345 | 0.500 | 0.250 | 1.125 | 1.000 | 0.778 |\n\n" in text
 
 
 @pytest.mark.parametrize("name", [n for n in PRETRAINED if n.startswith("vae_")])
