@@ -1,4 +1,4 @@
-"""The code in the README and on the cards, run as it stands."""
+"""The code in the README, on first pages and on the cards, run as it stands."""
 
 import re
 import shlex
@@ -48,6 +48,14 @@ def test_the_python_of_the_readme_runs(desk):
     assert values["horses"].shape == (64, 3, 32, 32)
     assert values["y"].shape == (2, 3, 32, 32)
     assert (desk / "samples.png").exists()
+
+
+@pytest.mark.parametrize("page", ["index.md", "guide/start.md"])
+def test_the_python_of_the_first_pages_runs(page, desk):
+    values: dict = {}
+    exec(code(ROOT / "docs" / page, "python"), values)
+    assert (desk / ("samples.png" if "samples" in values else "horses.png")).stat().st_size > 0
+    assert "y" not in values or values["y"].shape == (2, 3, 32, 32)
 
 
 @pytest.mark.parametrize("name", ENTRIES.values())
