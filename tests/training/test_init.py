@@ -138,7 +138,7 @@ def test_a_run_does_not_go_on_from_other_weights(first, tmp_path):
 
 def test_weights_of_another_family_or_channels_are_refused(tmp_path):
     colour = model_info("vqvae_gated_cifar10")
-    with pytest.raises(CheckpointError, match="--init vae_cifar10 is a VAE, and .* a VQVAE"):
+    with pytest.raises(CheckpointError, match=r"--init vae_cifar10 is a VAE, and .* a VQVAE"):
         read_init("vae_cifar10", colour)
     with pytest.raises(CheckpointError, match="is for pictures of 1 channel, and this model for 3"):
         read_init("vqvae_mnist", colour)
@@ -149,7 +149,7 @@ def test_weights_of_another_family_or_channels_are_refused(tmp_path):
 def test_damaged_weights_are_refused(vae_folder):
     path = vae_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(CheckpointError, match="model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         read_init(str(vae_folder), model_info("vae_mnist"))
 
 
