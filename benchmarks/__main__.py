@@ -26,6 +26,7 @@ NAMES = (
     "training_steps",
     "throughput",
     "large_set",
+    "data_sets",
     "quality",
 )
 LONG = ("quality",)  # run by name only, or with --full

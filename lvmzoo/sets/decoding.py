@@ -88,11 +88,12 @@ def decode_set(
 
 def _check(folder: Path, facts: dict[str, Any]) -> None:
     check_output(folder)
-    path = folder / INFO_NAME
+    taken = folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
+    path = folder / INFO_NAME  # after the look: another worker may be beginning it
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != facts:
             raise OtherSetError(f"{folder} holds another set; give another folder")
-    elif folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+    elif taken:
         raise OtherSetError(f"{folder} is not empty and holds no set; give a new folder")
 
 

@@ -105,9 +105,12 @@ def check_folder(folder: Path, facts: Mapping[str, Any]) -> None:
         OSError: It cannot be written.
     """
     check_output(folder)
-    plan = Plan.read(folder) if folder.is_dir() else None
+    if not folder.is_dir():
+        return
+    taken = any(not path.name.startswith(".") for path in folder.iterdir())
+    plan = Plan.read(folder)  # after the look: another worker may be beginning it
     if plan is None:
-        if folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+        if taken:
             raise OtherSetError(f"{folder} is not empty and holds no set; give a new folder")
         return
     for key, differs in _IDENTITY.items():

@@ -1,8 +1,8 @@
 """Shards of a set: whole or absent, each with its failures; and the end, when all are there."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from lvmzoo.files import atomic_file
 from lvmzoo.sets.extra import needed
 from lvmzoo.sets.plan import Plan
+from lvmzoo.sets.sources import INFO_NAME
 
 __all__ = ["FAILURES_NAME", "Done", "Worker", "finish", "missing", "shard_path", "write_shard"]
 
 FAILURES_NAME = "_failures.parquet"
 _KEY = b"lvmzoo"  # of the footer
-_NAME = re.compile(r"\d{5,}\.parquet")
 _LEFT_BEHIND = ".lvmzoo-*.tmp"  # by processes that were killed
 
 
@@ -82,14 +82,22 @@ def write_shard(plan: Plan, shard: int, done: Sequence[Done], columns: Mapping[s
 
 
 def write_table(path: Path, table: Any) -> None:
-    """Write a parquet file that is whole or absent; what another process has written may stand."""
+    """Write a parquet file that is whole or absent, unless it says the same already."""
     buffer = needed("pyarrow").BufferOutputStream()
     needed("pyarrow.parquet").write_table(table, buffer, compression="zstd")
+    data = buffer.getvalue().to_pybytes()
+    if path.exists() and path.read_bytes() == data:
+        return
+    with _beside_others(path), atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def _beside_others(path: Path) -> Iterator[None]:
+    """Let a file be that of another process, which was first and has swept this one's away."""
     try:
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+        yield
     except OSError as error:
-        # Another process had the same shard, was first and swept this one's file away.
         if not (isinstance(error.__cause__, FileNotFoundError) and path.exists()):
             raise
 
@@ -121,25 +129,12 @@ def finish(plan: Plan) -> dict[str, int] | None:
     pa = needed("pyarrow")
     names = ("source", "key", "reason")
     table = pa.table({n: pa.array([f[n] for f in failures], pa.string()) for n in names})
-    buffer = pa.BufferOutputStream()
-    needed("pyarrow.parquet").write_table(table, buffer, compression="zstd")
-    if not path.exists() or path.read_bytes() != buffer.getvalue().to_pybytes():
-        write_table(path, table)
-    plan.write_info(counts)
+    write_table(path, table)
+    with _beside_others(plan.folder / INFO_NAME):
+        plan.write_info(counts)
     for left in plan.folder.glob(_LEFT_BEHIND):
         left.unlink(missing_ok=True)
     return counts
-
-
-def failures_of(plan: Plan, shards: Sequence[int]) -> int:
-    """Return how many inputs of these shards failed."""
-    return sum(len(_read_footer(plan, shard)[1]) for shard in shards)
-
-
-def shard_files(folder: Path) -> Iterator[Path]:
-    """Yield the shards that are there, in order."""
-    found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name))
-    yield from sorted(found, key=lambda path: int(path.stem))
 
 
 def _footer(value: Mapping[str, Any]) -> dict[bytes, bytes]:

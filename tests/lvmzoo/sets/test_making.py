@@ -280,3 +280,57 @@ def test_a_set_of_failures_alone(vae_folder, tmp_path):
         "fixed_size_list<element: float>[4]",
     )
     assert np.asarray(lvmzoo.read_latents(tmp_path / "out").tensor()).shape == (0, 4)
+
+
+def test_workers_may_begin_and_end_at_the_same_moment(vae_folder, source, tmp_path, monkeypatch):
+    """At each step of one another does all that there is to do, and sweeps."""
+    from lvmzoo.sets import plan as plans
+
+    encode(vae_folder, source, tmp_path / "whole", "--shard-size", 40)
+    expected = content(tmp_path / "whole")
+    for module, name in (
+        (making, "check_folder"),
+        (making, "open_plan"),
+        (making, "write_shard"),
+        (making, "finish"),
+        (plans, "write_json"),
+        (shards, "write_table"),
+    ):
+        out = tmp_path / name
+        inner = getattr(module, name)
+
+        def first_the_other(*arguments, module=module, name=name, inner=inner, out=out, **options):
+            monkeypatch.setattr(module, name, inner)
+            encode(vae_folder, source, out, "--shard-size", 40)
+            return inner(*arguments, **options)
+
+        monkeypatch.setattr(module, name, first_the_other)
+        encode(vae_folder, source, out, "--shard-size", 40)
+        assert content(out) == expected
+
+
+def test_a_file_that_another_worker_has_swept_away_is_there_already(tmp_path, monkeypatch):
+    import pyarrow as pa
+
+    from lvmzoo import files
+
+    table = pa.table({"a": [1]})
+    sync = files._sync
+
+    def sweep(path):
+        monkeypatch.setattr(files, "_sync", sync)
+        path.unlink()
+        shards.write_table(tmp_path / "a.parquet", table)
+        sync(path)
+
+    monkeypatch.setattr(files, "_sync", sweep)
+    shards.write_table(tmp_path / "a.parquet", table)
+    assert os.listdir(tmp_path) == ["a.parquet"]
+
+    def gone(path):
+        path.unlink()
+        sync(path)
+
+    monkeypatch.setattr(files, "_sync", gone)
+    with pytest.raises(OSError, match="cannot write"):
+        shards.write_table(tmp_path / "b.parquet", table)

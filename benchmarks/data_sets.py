@@ -1,0 +1,168 @@
+"""Whole data sets: what a picture costs in small and large ones, beside what must be done at least.
+
+A worker has one thread for the model (OMP_NUM_THREADS=1), and decodes in others.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from benchmarks._harness import COMMAND, ROOT, Row, Settings, alternate, ratio_row
+from benchmarks._sources import write_sources
+from lvmzoo.images import transform
+from lvmzoo.loading import from_pretrained
+from lvmzoo.notes import Notes
+from lvmzoo.sets.making import Latents, make_set
+from lvmzoo.sets.pictures import blocks
+from lvmzoo.sets.plan import open_plan
+from lvmzoo.sets.shards import Worker
+
+ENTRIES = {"vae_cifar10": 8_000, "vqvae_cifar10": 2_000}
+SLOWER = "the slower of decoding alone and the model alone"
+SHARD = 1_000
+MIB = 2**20
+
+
+def run(settings: Settings) -> list[Row]:
+    """Return costs at two sizes, speed beside its limits, and that of two workers."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = _costs(folder, settings)
+        for entry, size in ENTRIES.items():
+            source = folder / entry
+            write_sources(source, settings.pick(size, 40))
+            rows += _speed(entry, source, folder, settings)
+            rows.append(_workers(entry, source, folder, settings))
+    return rows
+
+
+def _costs(folder: Path, settings: Settings) -> list[Row]:
+    sizes = settings.pick(10_000, 20), settings.pick(200_000, 40)
+    taken: dict[int, list[tuple[float, float]]] = {size: [] for size in sizes}
+    for size in sizes:
+        write_sources(folder / str(size), size)
+    for i in range(settings.pick(2, 1)):
+        for size in sizes:
+            output = folder / f"costs-{size}-{i}"
+            taken[size].append(_process("vae_cifar10", folder / str(size), output, size, settings))
+    small, large = (taken[size] for size in sizes)
+    peak, cost = max(memory for _, memory in large), min(time for time, _ in small)
+    note = f"each a whole process; {1e3 * cost:.2f} ms of processor time a picture, {peak:,.0f} MiB"
+    work, against = f"encode {sizes[1]:,} pictures into shards", f"{sizes[0]:,} of them"
+    rows = []
+    for i, (label, measure) in enumerate((("processor time", "time"), ("peak", "memory"))):
+        row = Row(f"{work}, {label}", against, "limit", measure, goal=1.1, note=note)
+        rows.append(ratio_row(row, [t[i] for t in large], [t[i] for t in small]))
+    return rows
+
+
+def _process(
+    entry: str, source: Path, output: Path, size: int, settings: Settings
+) -> tuple[float, float]:
+    """Return seconds of processor time a picture, and the peak memory in MiB, of one command."""
+    program = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "u = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print(u.ru_utime + u.ru_stime, u.ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, *_command(entry, source, output, settings)]
+    done = subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True, env=_environment()
+    )
+    seconds, kib = map(float, done.stdout.split()[-2:])
+    return seconds / size, kib / 1024
+
+
+def _speed(entry: str, source: Path, folder: Path, settings: Settings) -> list[Row]:
+    model = from_pretrained(entry).requires_grad_(False).to(settings.device)
+    maker, names = Latents(model), count()
+
+    def whole() -> None:
+        make_set(
+            folder / f"{entry}-{next(names)}",
+            [str(source)],
+            lambda: maker,
+            "latents",
+            entry,
+            worker=Worker(),
+            shard_size=SHARD,
+            extend=False,
+            notes=Notes(),
+        )
+
+    whole()
+    plan = open_plan(
+        folder / f"{entry}-0", maker.facts | {"kind": "latents", "shard_size": SHARD}, [str(source)]
+    )
+    to, shards = transform(model), range(len(plan.sizes))
+    pictures = [block.pictures for block in blocks(plan, shards, to)]
+    works: dict[str, Callable[[], object]] = {
+        "lvmzoo": whole,
+        "decode": lambda: [None for _ in blocks(plan, shards, to)],
+        "model": lambda: [maker.columns(part) for part in pictures],
+    }
+    with _one_thread():
+        taken = alternate(works, settings, rounds=5, warm=False)
+    slower = list(map(max, taken["decode"], taken["model"]))
+    row = Row(f"encode pictures into shards with {entry}", SLOWER, "limit", "speed", goal=0.8)
+    row = ratio_row(row, taken["lvmzoo"], slower)
+    total = sum(plan.sizes)
+    rates = {name: total / sorted(seconds)[len(seconds) // 2] for name, seconds in taken.items()}
+    note = (
+        f"{rates['lvmzoo']:,.0f} pictures a second; decoding alone {rates['decode']:,.0f}, the "
+        f"model alone {rates['model']:,.0f}"
+    )
+    return [replace(row, note=note)]
+
+
+def _workers(entry: str, source: Path, folder: Path, settings: Settings) -> Row:
+    rounds = settings.pick(3, 1)
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    for i in range(rounds):
+        for workers in taken:
+            start = time.perf_counter()
+            output = folder / f"{entry}-{i}-of-{workers}"
+            command = _command(entry, source, output, settings)
+            running = [
+                subprocess.Popen(
+                    [*command, "--worker", f"{k}/{workers}"],
+                    cwd=ROOT,
+                    env=_environment(),
+                    stderr=subprocess.DEVNULL,
+                )
+                for k in range(workers)
+            ]
+            if any(process.wait() for process in running):
+                raise RuntimeError(f"a worker of {entry} failed")
+            taken[workers].append(time.perf_counter() - start)
+    row = Row(f"encode with {entry} by 2 workers", "1 worker", "limit", "speed", goal=1.6)
+    missed = "one worker's thread that decodes has the second core already; starting takes as long"
+    return ratio_row(replace(row, missed=missed), taken[2], taken[1])
+
+
+def _command(entry: str, source: Path, output: Path, settings: Settings) -> list[str]:
+    options = ["-o", f"{output}/", "--shard-size", str(SHARD), "--device", settings.device]
+    return [sys.executable, "-c", COMMAND, "encode", entry, str(source), *options]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
