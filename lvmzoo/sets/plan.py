@@ -9,6 +9,7 @@ import heapq
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,15 @@ from lvmzoo.files import atomic_file, write_json
 from lvmzoo.sets.extra import needed
 from lvmzoo.sets.sources import INFO_NAME, Input, Listed, Source, SourceError, listing
 
-__all__ = ["INPUTS_NAME", "OtherSetError", "Plan", "check_folder", "check_output", "open_plan"]
+__all__ = [
+    "INPUTS_NAME",
+    "OtherSetError",
+    "Plan",
+    "beside_others",
+    "check_folder",
+    "check_output",
+    "open_plan",
+]
 
 INPUTS_NAME = "_inputs.parquet"
 _KEY = b"lvmzoo"  # of the footer
@@ -71,7 +80,8 @@ class Plan:
         path = self.folder / INFO_NAME
         text = json.dumps(info, indent=2, sort_keys=True) + "\n"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_json(path, info)
+            with beside_others(path):
+                write_json(path, info)
 
     @classmethod
     def read(cls, folder: Path) -> "Plan | None":
@@ -91,6 +101,16 @@ class Plan:
             return cls(folder, stored["facts"], sources, tuple(stored["runs"]), sizes)
         except (needed("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
             raise OtherSetError(f"{path} is damaged or no list of inputs ({error})") from None
+
+
+@contextmanager
+def beside_others(path: Path) -> Iterator[None]:
+    """Let a file be that of another worker, which was first and has swept this one's away."""
+    try:
+        yield
+    except OSError as error:
+        if not (isinstance(error.__cause__, FileNotFoundError) and path.exists()):
+            raise
 
 
 def check_folder(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -253,8 +273,10 @@ def _write(plan: Plan, items: Iterable[_Item], addresses: Sequence[str]) -> Plan
     plan.folder.mkdir(parents=True, exist_ok=True)
     sources = {source: i for i, source in enumerate(plan.sources)}
     sizes = list(plan.sizes)
+    path = plan.folder / INPUTS_NAME
     with (
-        atomic_file(plan.folder / INPUTS_NAME) as temporary,
+        beside_others(path),
+        atomic_file(path) as temporary,
         parquet.ParquetWriter(temporary, _schema(pa), compression="zstd") as writer,
     ):
         for shard in range(len(plan.sizes)):

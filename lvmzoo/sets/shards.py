@@ -1,16 +1,14 @@
 """Shards of a set: whole or absent, each with its failures; and the end, when all are there."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lvmzoo.files import atomic_file
 from lvmzoo.sets.extra import needed
-from lvmzoo.sets.plan import Plan
-from lvmzoo.sets.sources import INFO_NAME
+from lvmzoo.sets.plan import Plan, beside_others
 
 __all__ = ["FAILURES_NAME", "Done", "Worker", "finish", "missing", "shard_path", "write_shard"]
 
@@ -88,18 +86,8 @@ def write_table(path: Path, table: Any) -> None:
     data = buffer.getvalue().to_pybytes()
     if path.exists() and path.read_bytes() == data:
         return
-    with _beside_others(path), atomic_file(path) as temporary:
+    with beside_others(path), atomic_file(path) as temporary:
         temporary.write_bytes(data)
-
-
-@contextmanager
-def _beside_others(path: Path) -> Iterator[None]:
-    """Let a file be that of another process, which was first and has swept this one's away."""
-    try:
-        yield
-    except OSError as error:
-        if not (isinstance(error.__cause__, FileNotFoundError) and path.exists()):
-            raise
 
 
 def finish(plan: Plan) -> dict[str, int] | None:
@@ -130,8 +118,7 @@ def finish(plan: Plan) -> dict[str, int] | None:
     names = ("source", "key", "reason")
     table = pa.table({n: pa.array([f[n] for f in failures], pa.string()) for n in names})
     write_table(path, table)
-    with _beside_others(plan.folder / INFO_NAME):
-        plan.write_info(counts)
+    plan.write_info(counts)
     for left in plan.folder.glob(_LEFT_BEHIND):
         left.unlink(missing_ok=True)
     return counts

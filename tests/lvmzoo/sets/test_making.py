@@ -334,3 +334,26 @@ def test_a_file_that_another_worker_has_swept_away_is_there_already(tmp_path, mo
     monkeypatch.setattr(files, "_sync", gone)
     with pytest.raises(OSError, match="cannot write"):
         shards.write_table(tmp_path / "b.parquet", table)
+
+
+@pytest.mark.parametrize("turn", range(6))
+def test_another_worker_may_do_all_and_sweep_in_the_midst_of_a_write(
+    vae_folder, source, tmp_path, monkeypatch, turn
+):
+    from lvmzoo import files
+
+    encode(vae_folder, source, tmp_path / "whole", "--shard-size", 40)
+    sync, writes = files._sync, []
+
+    def in_the_midst(path):
+        writes.append(path)
+        if len(writes) == turn + 1:
+            monkeypatch.setattr(files, "_sync", sync)
+            encode(vae_folder, source, tmp_path / "out", "--shard-size", 40)
+            assert not path.exists()
+        sync(path)
+
+    monkeypatch.setattr(files, "_sync", in_the_midst)
+    encode(vae_folder, source, tmp_path / "out", "--shard-size", 40)
+    assert len(writes) == turn + 1  # of list, facts, two shards, failures and counts
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
