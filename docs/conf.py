@@ -20,7 +20,6 @@ version = release = lvmzoo.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "digits",
@@ -31,7 +30,6 @@ extensions = [
 exclude_patterns = ["_build", "pypi.md"]
 
 default_role = "py:obj"  # of docstrings' `names`
-autosummary_generate = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_use_rtype = False

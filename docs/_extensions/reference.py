@@ -17,7 +17,13 @@ from lvmzoo.cli import main
 __all__ = ["setup", "write_if_changed"]
 
 NAMES = [name for name in lvmzoo.__all__ if name != "__version__"]
-KINDS = ("Loading", "Pictures", "Models", "Notes and errors")
+KIND_OF_MODULE = {
+    "loading": "Entries",
+    "registry": "Entries",
+    "images": "Pictures",
+    "sets": "Data sets",
+}
+KINDS = ("Entries", "Models", "Pictures", "Data sets", "More", "Notes and errors")
 
 
 def write_if_changed(path: Path, text: str) -> None:
@@ -48,7 +54,7 @@ def _kind(name: str) -> str:
         return "Models"
     if inspect.isclass(value) and issubclass(value, Exception):
         return "Notes and errors"
-    return "Pictures" if value.__module__ == "lvmzoo.images" else "Loading"
+    return KIND_OF_MODULE.get(value.__module__.split(".")[1], "More")
 
 
 def _is_model(value: Any) -> bool:
@@ -61,10 +67,20 @@ def _index() -> str:
         "``import torch``.\n\n"
     )
     for kind in KINDS:
-        names = "".join(f"   lvmzoo.{name}\n" for name in NAMES if _kind(name) == kind)
-        text += f"{_heading(kind, '-')}.. autosummary::\n   :nosignatures:\n\n{names}\n"
+        if rows := "".join(_row(name) for name in NAMES if _kind(name) == kind):
+            text += f"{_heading(kind, '-')}.. list-table::\n\n{rows}\n"
     pages = "".join(f"   {name}\n" for name in sorted(NAMES, key=lambda n: KINDS.index(_kind(n))))
     return f"{text}.. toctree::\n   :hidden:\n\n{pages}"
+
+
+def _row(name: str) -> str:
+    first, *_ = (inspect.getdoc(getattr(lvmzoo, name)) or "").split("\n\n")
+    return f"   * - :py:obj:`{name} <lvmzoo.{name}>`\n     - {_plain(' '.join(first.split()))}\n"
+
+
+def _plain(text: str) -> str:
+    """Let stars be stars: docstrings have no emphasis."""
+    return re.sub(r"(?<![\\`\w])\*(?=\w)", r"\\*", text)
 
 
 def _page(name: str) -> str:
@@ -136,6 +152,13 @@ def _inherited(module: str) -> Iterator[tuple[type, Any]]:
                 yield cls, method
 
 
+def _escape(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Escape a docstring, but not its examples, which are shown as they are."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            lines[i] = _plain(line)
+
+
 def _signature(app: Sphinx, what: str, name: str, value: Any, *_: Any) -> tuple[str, None] | None:
     """Give a model the signature of its constructor, which a base class's `__new__` hides."""
     if not _is_model(value):
@@ -149,4 +172,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", _write_pages)
     app.connect("viewcode-find-source", _find_source)
     app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-docstring", _escape, priority=400)  # before napoleon
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -62,6 +62,11 @@ def export(
         ExportError: The files do not compute what the model computes; nothing is written.
         ValueError: Unknown format or dtype, too many pictures, or a model that takes none.
         OSError: The folder cannot be written; nothing is left behind.
+
+    Example:
+        >>> about = lvmzoo.export("vae2d_gaussian1", "graphs", format="torch-export")
+        >>> sorted(about["files"])
+        ['decode.pt2', 'encode.pt2']
     """
     form = _choice(FORMATS, format, "format")
     _choice(dict.fromkeys(DTYPES), dtype, "dtype")

@@ -41,7 +41,7 @@ class Encoder:
             column `failure`, which is None else. By default it is an error.
 
     Example:
-        >>> encoder = Encoder("vqvae_cifar10", device="cpu")
+        >>> encoder = lvmzoo.Encoder("vqvae_cifar10", device="cpu")
         >>> encoder(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))["latents"].shape
         (2, 8, 8)
     """

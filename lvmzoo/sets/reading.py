@@ -26,8 +26,12 @@ class LatentSet:
         info: What its `_lvmzoo.json` says: entry, weights, columns, counts and more.
 
     Example:
-        >>> latents = read_latents("codes/")  # doctest: +SKIP
-        >>> table = latents.dataset.to_table(columns=["key", "label"])  # doctest: +SKIP
+        >>> from PIL import Image
+        >>> from lvmzoo.cli import main
+        >>> Image.new("L", (28, 28)).save("black.png")
+        >>> main("encode vae_mnist black.png -o latents/".split(), standalone_mode=False)
+        >>> [batch.shape for batch in lvmzoo.read_latents("latents/").batches(256)]
+        [torch.Size([1, 16])]
     """
 
     def __init__(self, plan: Plan, info: dict[str, Any]) -> None:
@@ -133,9 +137,13 @@ def read_latents(folder: str | Path) -> LatentSet:
         ValueError: It holds no latents, or not all of them yet.
 
     Example:
-        >>> latents = read_latents("codes/")  # doctest: +SKIP
-        >>> latents.info["entry"], len(latents), latents.tensor().shape  # doctest: +SKIP
-        ('vqvae_cifar10', 50000, torch.Size([50000, 8, 8]))
+        >>> from PIL import Image
+        >>> from lvmzoo.cli import main
+        >>> Image.new("L", (28, 28)).save("black.png")
+        >>> main("encode vqvae_mnist black.png -o codes/".split(), standalone_mode=False)
+        >>> latents = lvmzoo.read_latents("codes/")
+        >>> latents.info["entry"], len(latents), latents.tensor().shape
+        ('vqvae_mnist', 1, torch.Size([1, 8, 8]))
     """
     folder = expand_user(folder)
     plan = Plan.read(folder) if folder.is_dir() else None
