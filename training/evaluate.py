@@ -20,9 +20,10 @@ from lvmzoo.files import atomic_file, write_json
 from lvmzoo.models.base import CONFIG_NAME, ZooModel
 from lvmzoo.registry import ModelInfo, model_info
 from training import classifier
-from training.data import Split, load_split, read_folder, sha256
+from training.data import Split, as_input, batch_size, load_split, read_folder, sha256
 from training.families import family_of
 from training.families.base import Measured
+from training.metrics import mean_picture_psnr
 from training.options import (
     cache_option,
     data_option,
@@ -114,6 +115,10 @@ def evaluate(
         real, seen = (s.for_classes(getattr(model.config, "classes", ())) for s in (data, train))
         judge = classifier.trained(info.dataset, seen, classifiers).to(model.device)
         result["samples"] = measure_samples(model, judge, real, seen)
+    if data.own and train is not None:
+        size = batch_size(data.x.shape)
+        parts = (map(as_input, s.x.split(size)) for s in (train, data))
+        result["mean_picture_psnr"] = mean_picture_psnr(*parts)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / f"metrics.{split}.json", result)
     with atomic_file(out / f"examples.{split}.safetensors") as temporary:
@@ -162,8 +167,7 @@ def main(
         shape = replace(info, image_shape=model.image_shape)
         own = read_folder(images, data_of(shape), cache or folder.parent / "cache", skip=skip)
         print(own.line, file=sys.stderr)
-        train = own.split("train") if needed else None
-        examples = own.split(split)
+        train, examples = own.split("train"), own.split(split)
     result = evaluate(info, weights, examples, split, out, train=train, classifiers=classifiers)
     print(json.dumps(result, indent=2, sort_keys=True))
     print(f"pictures and figures: {out}", file=sys.stderr)

@@ -16,12 +16,11 @@ import lvmzoo
 from lvmzoo.checkpoint import config_dict
 from lvmzoo.files import atomic_file, write_json
 from training import checkpoints
-from training.run import RECORD, EntryRun, Run, commit
+from training.data import UnfinishedError
+from training.run import RECORD, RESERVE, EntryRun, Run, commit
 from training.trainer import Trainer
 
 LOG = "log.jsonl"
-# Seconds before a deadline that are left for the last checkpoint and the end of the process.
-RESERVE = 10.0
 
 
 class _Clock:
@@ -114,7 +113,13 @@ def fit_entry(entry: EntryRun) -> bool:
         if trained and is_late(run.options.deadline):
             PartialState().print(f"stopped before the {run.component}; go on with --resume")
             return False
-        if not fit(run):
+        try:
+            if not fit(run):
+                return False
+        except UnfinishedError as error:
+            PartialState().print(
+                f"stopped before the {run.component} ({error}); go on with --resume"
+            )
             return False
         trained = True
     if PartialState().is_main_process:

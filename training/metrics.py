@@ -73,6 +73,20 @@ def psnr(mse: float) -> float:
     return -10 * math.log10(mse)
 
 
+def mean_picture_psnr(train: Iterable[Tensor], images: Iterable[Tensor]) -> float:
+    """Return the PSNR in dB of the mean of training images, for every image of a split.
+
+    Arguments:
+        train: Images (N, C, H, W) in [0, 1], in parts.
+        images: Those of the split, likewise.
+    """
+    total, count = torch.zeros(()), 0
+    for x in train:
+        total, count = total + x.double().sum(0), count + len(x)
+    errors = torch.cat([squared_error(x.double(), total / count) for x in images])
+    return psnr(errors.mean().item())
+
+
 def perplexity(codes: Tensor, num_codes: int) -> tuple[int, float]:
     """Return how many of the codes occur, and exp of the entropy of how often."""
     p = codes.flatten().bincount(minlength=num_codes) / codes.numel()

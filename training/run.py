@@ -31,6 +31,8 @@ from training.recipe import EntryRecipe, Recipe, with_defaults
 
 RECORD = "run.json"
 SCRATCH = "scratch"
+# Seconds before a deadline that are left for the last checkpoint and the end of the process.
+RESERVE = 10.0
 
 
 class OtherRunError(RuntimeError):

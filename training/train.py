@@ -11,14 +11,14 @@ from accelerate import PartialState
 
 from lvmzoo.registry import ModelInfo, model_info
 from training import options
-from training.data import load_split, read_folder
+from training.data import UnfinishedError, load_split, read_folder
 from training.families import recipe_of
 from training.foresight import foresee
 from training.init import Init, read_init
 from training.loop import fit_entry
 from training.own import configure, data_of, for_pictures
 from training.recipe import VARIANTS
-from training.run import SCRATCH, EntryRun, Options
+from training.run import RESERVE, SCRATCH, EntryRun, Options
 
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
 
@@ -67,7 +67,12 @@ def main(name: str, **given: Any) -> None:
         splits = [load_split(info.dataset, s, to.data) for s in (*train_on, "validation")]
     else:
         cache = to.cache or out.parent / "cache"
-        own = read_folder(to.images, data_of(info), cache, skip=to.skip)
+        deadline = to.deadline - RESERVE
+        try:
+            own = read_folder(to.images, data_of(info), cache, skip=to.skip, deadline=deadline)
+        except UnfinishedError as error:
+            processes.print(f"stopped reading pictures ({error}); go on with --resume")
+            return
         processes.print(own.line)
         info = for_pictures(info, to.images.resolve().name, own.classes)
         splits = [own.split(s) for s in (*train_on, "validation")]

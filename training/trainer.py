@@ -17,7 +17,7 @@ from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from training import checkpoints
 from training.data import as_input, batch_size
-from training.run import Run
+from training.run import RESERVE, Run
 
 
 class TrainingError(RuntimeError):
@@ -69,7 +69,10 @@ class Trainer:
         self.begun_from = self._begin()
         objective = run.family.objectives[run.component]
         scratch = run.scratch if run.options.ahead else None
-        self.objective = objective(self.model, run.train, recipe, scratch=scratch)
+        deadline = run.options.deadline - RESERVE
+        self.objective = objective(
+            self.model, run.train, recipe, scratch=scratch, deadline=deadline
+        )
         self.module = self.objective.module
         self.device = device
         self.optimizer = torch.optim.AdamW(

@@ -65,6 +65,7 @@ def test_everything_works_at_its_size(tmp_path, monkeypatch, name, size, more):
     measured = json.loads(run(evaluate.main, name, "--images", "mine", "--weights", "runs/mine"))
     assert measured["examples"] == 2
     assert measured["metrics"]["psnr"] > 0
+    assert measured["mean_picture_psnr"] > 0
     for picture in (tmp_path / "runs/mine/evaluation").glob("*.png"):
         with Image.open(picture) as shown:
             assert max(shown.size) < 1400, picture
@@ -101,6 +102,7 @@ def use(tmp_path, name, size):
         assert picture.size == (size, size)
     card = (tmp_path / "published/README.md").read_text()
     assert f"--image-size {size}" in card
+    assert "The mean of the training pictures" in card
     if name.startswith("vqvae"):
         grid = model.config.grid
         assert f"keeps {grid[0] * grid[1]:,} codes of 7 bits" in card

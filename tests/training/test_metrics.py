@@ -33,6 +33,14 @@ def test_the_standard_error_is_that_of_a_mean():
     assert metrics.standard_error(x) == pytest.approx(math.sqrt(14 / 3 / 4))
 
 
+def test_the_mean_picture_is_a_baseline():
+    generator = torch.Generator().manual_seed(0)
+    train, x = (torch.rand(n, 3, 4, 4, generator=generator) for n in (7, 5))
+    found = metrics.mean_picture_psnr(train.split(3), x.split(2))
+    mse = (x - train.mean(0)).square().mean().item()
+    assert found == pytest.approx(-10 * math.log10(mse), abs=1e-5)
+
+
 def test_baselines_are_what_a_loop_counts():
     generator = torch.Generator().manual_seed(0)
     train = torch.randint(3, (5, 4, 4), generator=generator)

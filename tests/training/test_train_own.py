@@ -150,7 +150,7 @@ def test_a_run_on_a_map_is_that_on_memory(mine, tmp_path, monkeypatch):
     works(*arguments, "--out", tmp_path / "mapped")
     plain = train.read_folder
 
-    def in_memory(folder, data, cache, *, skip):
+    def in_memory(folder, data, cache, *, skip, deadline):
         return plain(folder, data)
 
     monkeypatch.setattr(train, "read_folder", in_memory)
@@ -179,6 +179,16 @@ def test_a_resumed_prior_finds_its_codes(mine, tmp_path, monkeypatch):
     works(*arguments)
     assert made == []
     assert not (out / "prior/scratch").exists()
+
+
+def test_a_time_limit_holds_while_pictures_are_read(mine, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "_PIECE_BYTES", 10 * 3 * 32 * 32)
+    arguments = ["vae_cifar10", "--images", mine, "--out", tmp_path / "out", *QUICK, "--resume"]
+    for done in (10, 20):
+        output = works(*arguments, "--time-limit", "0s").output
+        assert output == f"stopped reading pictures ({done} of 24 are done); go on with --resume\n"
+        assert not (tmp_path / "out").exists()
+    assert "stopped at step 1 of 2" in works(*arguments, "--time-limit", "0s").output
 
 
 def test_overwriting_removes_what_was_prepared(mine, tmp_path):

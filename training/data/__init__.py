@@ -7,7 +7,7 @@ from typing import Protocol
 from lvmzoo.registry import DATASETS, DataSet
 from training.data.bmnist import BinarisedMNIST
 from training.data.folders import OwnPictures, load_folder, read_folder
-from training.data.rows import DataError, Rows, batch_size, make_rows, resident
+from training.data.rows import DataError, Rows, UnfinishedError, batch_size, make_rows, resident
 from training.data.split import Split, as_input, sha256
 from training.data.synthetic import Gaussian
 from training.data.torchvision import CIFAR10, MNIST, SVHN
@@ -19,6 +19,7 @@ __all__ = [
     "Reader",
     "Rows",
     "Split",
+    "UnfinishedError",
     "as_input",
     "batch_size",
     "load_folder",

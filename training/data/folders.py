@@ -1,5 +1,6 @@
 """Pictures in folders: image trees of data sets, and one's own pictures as people have them."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,7 +68,12 @@ def load_folder(folder: Path, split: str, data: DataSet) -> Split:
 
 
 def read_folder(
-    folder: Path, data: DataSet, cache: Path | None = None, *, skip: bool = False
+    folder: Path,
+    data: DataSet,
+    cache: Path | None = None,
+    *,
+    skip: bool = False,
+    deadline: float = math.inf,
 ) -> OwnPictures:
     """Read one's own pictures, at the size and with the channels of `data`.
 
@@ -80,10 +86,12 @@ def read_folder(
         data: A data set that has images of the size and channels.
         cache: A folder in which they are kept as they were read; by default they are in memory.
         skip: Leave out what cannot be read.
+        deadline: A moment of `time.monotonic` after which reading stops, to go on later.
 
     Raises:
         DataError: No pictures, some that cannot be read, a class of a single one, or a test
             folder with a class that train lacks.
+        UnfinishedError: The deadline passed before all were in the cache.
     """
     folder = Path(folder)
     roots = [folder]
@@ -94,7 +102,7 @@ def read_folder(
     own = replace(data, name=folder.resolve().name, classes=classes, content_size=None)
     for tree in trees:
         _check_tree(tree, own, strict=roots != [folder])
-    read = [read_pictures(tree.root, tree.files, own, cache) for tree in trees]
+    read = [read_pictures(tree.root, tree.files, own, cache, deadline) for tree in trees]
     facts = [found for _, found in read]
     bad = [
         (tree.root / tree.files[i], why)

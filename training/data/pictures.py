@@ -1,6 +1,7 @@
 """Picture files, many at a time -> uint8 images of one size, in memory or in a cache on disk."""
 
 import hashlib
+import math
 import os
 import shutil
 from collections import Counter
@@ -36,7 +37,11 @@ class Found:
 
 
 def read_pictures(
-    folder: Path, files: Sequence[str], data: DataSet, cache: Path | None
+    folder: Path,
+    files: Sequence[str],
+    data: DataSet,
+    cache: Path | None,
+    deadline: float = math.inf,
 ) -> tuple[Tensor | Rows, Found]:
     """Read files below a folder as images (N, C, H, W) uint8 of the shape of `data`.
 
@@ -45,6 +50,7 @@ def read_pictures(
 
     Raises:
         DataError: There is no room for the cache.
+        UnfinishedError: The deadline, a moment of `time.monotonic`, passed before all were read.
     """
     reader = _Reader(folder, files, data)
     shape = (len(files), *data.shape)
@@ -54,7 +60,7 @@ def read_pictures(
             return torch.from_numpy(images), _found([said])
         name = f"{data.name}-{data.shape[-1]}-{reader.key()[:16]}"
         _check_room(cache, cache / name, int(np.prod(shape)))
-        rows, pieces = make_rows(cache / name, shape, "uint8", reader.read)
+        rows, pieces = make_rows(cache / name, shape, "uint8", reader.read, deadline=deadline)
     return rows, _found(pieces)
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-__all__ = ["DataError", "Rows", "batch_size", "make_rows", "resident"]
+__all__ = ["DataError", "Rows", "UnfinishedError", "batch_size", "make_rows", "resident"]
 
 _ROWS, _PIECES = "rows.npy", "pieces.jsonl"
 _PIECE_BYTES = 1 << 26
@@ -25,6 +26,10 @@ _BATCH_PIXELS = 500 * 32 * 32
 
 class DataError(RuntimeError):
     """The data are not there, or are not what they should be."""
+
+
+class UnfinishedError(Exception):
+    """The time is up, and rows are not all made; the next call goes on."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ def make_rows(
     dtype: str,
     compute: Callable[[int, int], tuple[np.ndarray, Any]],
     piece: int | None = None,
+    deadline: float = math.inf,
 ) -> tuple[Rows, list[Any]]:
     """Make a folder with a file of rows, piece by piece, unless it is there; open it.
 
@@ -121,21 +127,32 @@ def make_rows(
         dtype: numpy's name of it.
         compute: Returns rows from one number to another, and what is to be known of them (JSON).
         piece: Rows that are made at a time; by default 64 MiB of them, at most 1000.
+        deadline: A moment of `time.monotonic` after which no piece is begun.
 
     Returns:
         The rows, and what `compute` said of each piece.
 
     Raises:
         DataError: There is no room on the disk, or what is there is damaged.
+        UnfinishedError: The deadline has passed.
     """
     piece = piece or _piece(shape, np.dtype(dtype).itemsize)
+    begun_one = False  # each call makes one piece at least, so that calls come to an end
+
+    def in_time(start: int, stop: int) -> tuple[np.ndarray, Any]:
+        nonlocal begun_one
+        if begun_one and time.monotonic() >= deadline:
+            raise UnfinishedError(f"{start:,} of {shape[0]:,} are done")
+        begun_one = True
+        return compute(start, stop)
+
     begun = folder.with_name(f"{folder.name}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.exists():
             begun.mkdir(exist_ok=True)
             try:
-                _fill(begun, shape, dtype, compute, piece)
+                _fill(begun, shape, dtype, in_time, piece)
             except OSError as error:
                 raise DataError(
                     f"cannot write {begun} ({error.strerror or error}): make room, and the same "

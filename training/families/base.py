@@ -1,5 +1,6 @@
 """What a family says of itself, and the objective of a model that is trained as a whole."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,12 +29,19 @@ class Objective:
         recipe: The recipe of the component.
         scratch: Folder for what is prepared of the whole training set, which pays from one epoch
             on; None prepares nothing.
+        deadline: A moment of `time.monotonic` after which preparing stops with a `UnfinishedError`.
     """
 
     component: ClassVar[str] = "model"
 
     def __init__(
-        self, model: Any, split: Split, recipe: Any, *, scratch: Path | None = None
+        self,
+        model: Any,
+        split: Split,
+        recipe: Any,
+        *,
+        scratch: Path | None = None,
+        deadline: float = math.inf,
     ) -> None:
         self.model, self.recipe = model, recipe
         self.x, self.labels = resident(split.x, model.device), split.labels.to(model.device)

@@ -126,7 +126,13 @@ class _PriorObjective(Objective):
         return {"codes": torch.zeros(1, *model.config.grid, dtype=torch.long)}
 
     def __init__(
-        self, model: Any, split: Split, recipe: PriorRecipe, *, scratch: Path | None = None
+        self,
+        model: Any,
+        split: Split,
+        recipe: PriorRecipe,
+        *,
+        scratch: Path | None = None,
+        deadline: float = math.inf,
     ) -> None:
         super().__init__(model, split, recipe)
         model.prior.dropout = recipe.dropout
@@ -134,7 +140,8 @@ class _PriorObjective(Objective):
         if scratch is not None and recipe.augment in ("none", "flip"):
             of = hashlib.sha256(f"{model.autoencoder_sha256()} {sha256(split)}".encode())
             for kind in ("none", "flip")[: 1 + (recipe.augment == "flip")]:
-                codes = self._encode_all(scratch / f"codes-{kind}-{of.hexdigest()[:16]}", kind)
+                folder = scratch / f"codes-{kind}-{of.hexdigest()[:16]}"
+                codes = self._encode_all(folder, kind, deadline)
                 self.codes.append(resident(codes, model.device))
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -162,7 +169,7 @@ class _PriorObjective(Objective):
         if self.recipe.dropout:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
-    def _encode_all(self, folder: Path, kind: str) -> Rows:
+    def _encode_all(self, folder: Path, kind: str, deadline: float) -> Rows:
         config = self.model.config
 
         def encode(start: int, stop: int) -> tuple[np.ndarray, None]:
@@ -170,9 +177,8 @@ class _PriorObjective(Objective):
             codes = _encode(self.model, x.flip(3) if kind == "flip" else x)
             return codes.cpu().numpy(), None
 
-        shape = (len(self.x), *config.grid)
-        piece = batch_size(self.x.shape)
-        return make_rows(folder, shape, _smallest_dtype(config.num_codes), encode, piece)[0]
+        shape, dtype = (len(self.x), *config.grid), _smallest_dtype(config.num_codes)
+        return make_rows(folder, shape, dtype, encode, batch_size(self.x.shape), deadline)[0]
 
 
 @torch.no_grad()

@@ -8,7 +8,16 @@ import pytest
 import torch
 from support.limits import no_space
 
-from training.data import DataError, Rows, Split, batch_size, make_rows, resident, sha256
+from training.data import (
+    DataError,
+    Rows,
+    Split,
+    UnfinishedError,
+    batch_size,
+    make_rows,
+    resident,
+    sha256,
+)
 
 SHAPE = (25, 3, 4, 4)
 
@@ -71,6 +80,14 @@ def test_what_was_killed_goes_on_after_its_last_piece(tmp_path, rest):
     assert torch.equal(rows[:], torch.from_numpy(values()))
     assert rows.content == make(tmp_path / "other")[0].content
     assert not begun.exists()
+
+
+def test_a_call_ends_after_its_deadline_and_the_next_goes_on(tmp_path):
+    for done in (10, 20):
+        with pytest.raises(UnfinishedError, match=f"{done} of 25 are done"):
+            make_rows(tmp_path / "rows", SHAPE, "uint8", compute, piece=10, deadline=0.0)
+    rows, _ = make_rows(tmp_path / "rows", SHAPE, "uint8", compute, piece=10, deadline=0.0)
+    assert torch.equal(rows[:], torch.from_numpy(values()))
 
 
 def test_pieces_whose_rows_are_lost_are_made_again(tmp_path):
