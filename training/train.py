@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from lvmzoo.registry import ModelInfo, model_info
 from training import options
+from training.codes import read_codes
 from training.data import UnfinishedError, load_split, read_folder
 from training.families import recipe_of
 from training.foresight import foresee
@@ -18,7 +19,7 @@ from training.init import Init, read_init
 from training.loop import fit_entry
 from training.own import configure, data_of, for_pictures
 from training.recipe import VARIANTS
-from training.run import RESERVE, SCRATCH, EntryRun, Options
+from training.run import RESERVE, SCRATCH, EntryRun, Options, sha256_of
 
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
 
@@ -34,6 +35,11 @@ _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|R
 @options.skip_option
 @click.option("--config", "fields", multiple=True, metavar="KEY=VALUE", help="Change the model.")
 @click.option("--init", metavar="NAME", help="Begin from an entry, a folder or a repository.")
+@click.option(
+    "--codes",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Of priors: what `lvmzoo encode` has written, in place of pictures.",
+)
 @options.device_option
 @click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
@@ -53,6 +59,10 @@ def main(name: str, **given: Any) -> None:
     # Another model's autoencoder, or one of other pictures, is not that of an entry.
     alone = to.images is not None or bool(to.fields)
     recipe = recipe_of(info, to.settings, variants, alone=alone)
+    codes = None
+    if to.codes is not None:
+        codes = read_codes(info, list(recipe.components), to.codes)
+        recipe = recipe_of(info, (*to.settings, *codes.settings), variants)
     train_on = {component.train_on for component in recipe.components.values()}
     if len(train_on) > 1:
         raise click.UsageError("train_on must be the same for all components")
@@ -63,7 +73,9 @@ def main(name: str, **given: Any) -> None:
     processes = PartialState(cpu=to.device == "cpu")
     if processes.is_main_process and not (to.resume or to.overwrite):
         _refuse_content(out)
-    if to.images is None:
+    if codes is not None:
+        splits = list(codes.splits())
+    elif to.images is None:
         splits = [load_split(info.dataset, s, to.data) for s in (*train_on, "validation")]
     else:
         cache = to.cache or out.parent / "cache"
@@ -76,12 +88,14 @@ def main(name: str, **given: Any) -> None:
         processes.print(own.line)
         info = for_pictures(info, to.images.resolve().name, own.classes)
         splits = [own.split(s) for s in (*train_on, "validation")]
-    if processes.is_main_process:
-        prepare_out(out, list(recipe.components), resume=to.resume, overwrite=to.overwrite)
-    processes.wait_for_everyone()  # the others find the folder as it is to be
     how = Options(to.device, to.checkpoint_every, to.deadline, to.compile)
     words = _words(to, init)
     entry = EntryRun.plan(info, recipe, (splits[0], splits[1]), out, how, init=init, words=words)
+    if codes is not None:
+        codes.check_autoencoder(sha256_of(entry.given)["autoencoder"])
+    if processes.is_main_process:
+        prepare_out(out, list(recipe.components), resume=to.resume, overwrite=to.overwrite)
+    processes.wait_for_everyone()  # the others find the folder as it is to be
     for line in foresee(entry, processes.num_processes) if alone else ():
         processes.print(line)
     fit_entry(entry)
@@ -95,6 +109,8 @@ def _check(to: Any, info: ModelInfo) -> ModelInfo:
     for option, value in of_pictures.items():
         if value and to.images is None:
             raise click.UsageError(f"{option} is for one's own pictures: give --images, too")
+    if to.codes is not None and (to.images is not None or to.fields):
+        raise click.UsageError("--codes excludes --images and --config")
     if to.image_size is not None and to.image_size % 8:
         raise click.UsageError(f"--image-size must be a multiple of 8, not {to.image_size}")
     info = configure(info, to.fields, to.image_size)
@@ -109,6 +125,7 @@ def _words(to: Any, init: Init | None) -> tuple[str, ...]:
     words += [word for field in to.fields for word in ("--config", field)]
     words += [] if init is None else ["--init", init.name]
     words += ["--skip-unreadable"] if to.skip else []
+    words += [] if to.codes is None else ["--codes", to.codes.resolve().name]
     return tuple(words)
 
 

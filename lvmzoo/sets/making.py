@@ -123,6 +123,9 @@ def make_set(
     }
     plan = open_plan(folder, facts, sources, extend=extend)
     todo = missing(plan, worker)
+    for name, now in facts["versions"].items() if todo else ():
+        if (before := plan.facts["versions"].get(name)) != now:
+            notes.add(str(folder), f"begun with {name} {before}, goes on with {now}")
     progress = Progress(sum(plan.sizes[shard] for shard in todo))
     try:
         _make(plan, todo, maker, progress, notes)

@@ -116,7 +116,7 @@ class _PriorObjective(Objective):
 
     The training set is encoded once as it is, and once flipped if that is the augmentation, into
     files that a resumed run finds; images under any other augmentation, or of a run of few steps,
-    are encoded when their batch is due.
+    are encoded when their batch is due. A split may also hold codes (N, H / 4, W / 4) already.
     """
 
     component = "prior"
@@ -137,7 +137,9 @@ class _PriorObjective(Objective):
         super().__init__(model, split, recipe)
         model.prior.dropout = recipe.dropout
         self.codes: list[Tensor | Rows] = []
-        if scratch is not None and recipe.augment in ("none", "flip"):
+        if len(split.x.shape) == 3:
+            self.codes.append(self.x)
+        elif scratch is not None and recipe.augment in ("none", "flip"):
             of = hashlib.sha256(f"{model.autoencoder_sha256()} {sha256(split)}".encode())
             for kind in ("none", "flip")[: 1 + (recipe.augment == "flip")]:
                 folder = scratch / f"codes-{kind}-{of.hexdigest()[:16]}"
@@ -183,6 +185,8 @@ class _PriorObjective(Objective):
 
 @torch.no_grad()
 def _encode(model: VQVAE, x: Tensor) -> Tensor:
+    if x.ndim == 3:  # codes
+        return x.long()
     # In float32, whatever the recipe's precision: these must be the codes that users see.
     with torch.autocast(x.device.type, enabled=False):
         return model.autoencoder.encode(x)

@@ -125,6 +125,17 @@ def test_a_rerun_does_only_what_is_missing(vae_folder, source, tmp_path, monkeyp
     assert content(tmp_path / "out") == before
 
 
+def test_other_versions_are_noted(vae_folder, source, tmp_path, monkeypatch):
+    encode(vae_folder, source, tmp_path / "out", "--shard-size", 40)
+    monkeypatch.setattr(making, "_versions", lambda: {"torch": "9.9"})
+    _, said = encode(vae_folder, source, tmp_path / "out")
+    assert "goes on" not in said
+    (tmp_path / "out/00001.parquet").unlink()
+    _, said = encode(vae_folder, source, tmp_path / "out")
+    before = torch.__version__.partition("+")[0]
+    assert f"note: {tmp_path}/out: begun with torch {before}, goes on with 9.9" in said
+
+
 def test_other_weights_are_never_mixed_in(vae_folder, vlae_folder, vqvae_folder, source, tmp_path):
     encode(vae_folder, source, tmp_path / "out")
     before = content(tmp_path / "out")
