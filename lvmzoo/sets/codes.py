@@ -84,11 +84,12 @@ class ExactCodes:
     @torch.no_grad()
     def _measure(self, shape: tuple[int, int, int]) -> Tensor:
         """Return by how much features are off, relative to the longest of their picture."""
-        generator = torch.Generator().manual_seed(0)
-        coarse = torch.rand(6, shape[0], 4, 4, generator=generator)
+        generator = torch.Generator("cpu").manual_seed(0)
+        coarse = torch.empty(6, shape[0], 4, 4, dtype=torch.float32, device="cpu")
+        coarse.uniform_(generator=generator)
         smooth = torch.nn.functional.interpolate(coarse, shape[1:], mode="bilinear")
-        noise = torch.rand(6, *shape, generator=generator)
-        x = torch.cat([smooth, noise, torch.zeros(1, *shape), torch.ones(1, *shape)])
+        noise = torch.empty_like(smooth).uniform_(generator=generator)
+        x = torch.cat([smooth, noise, torch.zeros_like(noise[:1]), torch.ones_like(noise[:1])])
         parameter = self.autoencoder.quantizer.codebook
         rows = self._rows(self.autoencoder, x.to(parameter.device, parameter.dtype))
         exact = torch.cat(

@@ -13,6 +13,7 @@ from lvmzoo.images import transform
 from lvmzoo.loading import from_pretrained
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vqvae import VQVAE
+from lvmzoo.nn.placement import any_parameter, without_autocast
 from lvmzoo.notes import Notes
 from lvmzoo.picture import Bytes
 from lvmzoo.sets.codes import ExactCodes
@@ -150,7 +151,8 @@ class _Network:
         self.model, self.moments = model, moments
         self.exact = None
         if isinstance(model, VQVAE):
-            self.exact = ExactCodes(model.autoencoder, model.config.image_shape)
+            with without_autocast(model.autoencoder.quantizer.codebook):
+                self.exact = ExactCodes(model.autoencoder, model.config.image_shape)
             few = model.config.num_codes <= 256
             self.dtype: Any = np.uint8 if few else np.uint16
             self.shape: tuple[int, ...] = model.config.grid
@@ -171,10 +173,12 @@ class _Network:
         """Return the columns of pictures (n, H, W, C) uint8."""
         if not len(pictures):
             return self.none()
-        parts = [
-            [value.cpu().numpy().astype(self.dtype) for value in self._block(x)]
-            for x in torch.from_numpy(pictures).split(BLOCK)
-        ]
+        whole = torch.from_numpy(pictures)
+        with without_autocast(any_parameter(self.model)):
+            parts = [
+                [value.cpu().numpy().astype(self.dtype) for value in self._block(x)]
+                for x in whole.split(BLOCK)
+            ]
         return dict(zip(self.names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
 
     def _block(self, x: Tensor) -> list[Tensor]:

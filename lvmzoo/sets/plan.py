@@ -221,10 +221,15 @@ def _stored(plan: Plan) -> Iterator[_Item]:
 
 
 def _stored_run(plan: Plan, shards: range) -> Iterator[_Item]:
-    for shard in shards:
-        for source, one in plan.inputs(shard):
-            if source.kind == "folder":
-                yield _Item((source.order, one.key), source, one, None)
+    pa, compute = needed("pyarrow"), needed("pyarrow.compute")
+    folders = pa.array([i for i, s in enumerate(plan.sources) if s.kind == "folder"], pa.int32())
+    with needed("pyarrow.parquet").ParquetFile(plan.folder / INPUTS_NAME) as file:
+        for shard in shards if len(folders) else ():
+            table = file.read_row_group(shard, columns=["source", "key"])
+            table = table.filter(compute.is_in(table["source"], folders))
+            for index, key in zip(*(c.to_pylist() for c in table.columns), strict=True):
+                source = plan.sources[index]
+                yield _Item((source.order, key), source, Input(key), None)
 
 
 def _differences(

@@ -74,7 +74,7 @@ class LatentSet:
             ValueError: There is no such column.
         """
         self._check(column)
-        whole = torch.empty(len(self), *self.shape, dtype=self._dtype(column))
+        whole = torch.empty(len(self), *self.shape, dtype=self._dtype(column), device="cpu")
         done = 0
         for part in self._parts(column):
             whole[done : done + len(part)] = part
@@ -176,4 +176,4 @@ def _class_indices(names: Sequence[str], classes: Sequence[str], folder: Path) -
             raise ValueError(
                 f"{folder} has the label {name!r}, which is no class: {', '.join(classes)}"
             )
-    return torch.tensor(found, dtype=torch.long)
+    return torch.tensor(found, dtype=torch.long, device="cpu")

@@ -25,7 +25,8 @@ class Scorer:
 
     def __init__(self, model: ZooModel) -> None:
         self.model = model
-        self.names = list(self._terms(torch.zeros(1, *(model.image_shape or ()))))
+        blank = torch.zeros(1, *(model.image_shape or ()), device=model.device)
+        self.names = list(self._terms(blank))
         self.known = percentiles_of(model)
         if self.known is not None:
             self.names.append("p_value")
@@ -44,7 +45,7 @@ class Scorer:
         return terms
 
     def _terms(self, image: Tensor) -> dict[str, float]:
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator("cpu").manual_seed(0)
         image = image.to(self.model.device, self.model.dtype)
         terms = self.model.score(image, generator=generator)
         return {name: value.item() for name, value in terms.items()}

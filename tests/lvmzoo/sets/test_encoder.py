@@ -140,3 +140,20 @@ def test_engines_give_what_the_command_gives(vqvae_folder, tmp_path):
 
 def lvmzoo_bytes(path):
     return path.read_bytes()
+
+
+def test_what_the_user_has_set_for_the_process_does_not_matter(folder):
+    expected = Encoder(folder)(PNGS)["latents"]
+    dtype = torch.get_default_dtype()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(Encoder(folder)(PNGS)["latents"], expected)
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert np.array_equal(Encoder(folder)(PNGS)["latents"], expected)
+    finally:
+        torch.set_default_dtype(dtype)
+    model = lvmzoo.from_pretrained(folder)
+    state = torch.get_rng_state()
+    with torch.device("meta"):
+        assert np.array_equal(Encoder(model)(PNGS)["latents"], expected)
+    assert torch.equal(torch.get_rng_state(), state)
