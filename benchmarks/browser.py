@@ -141,7 +141,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _small(folder: Path) -> Path:
-    sizes = {"prior_embedding": 4, "prior_channels": 8, "prior_layers": 4, "prior_hidden": 8}
+    sizes: dict[str, Any] = {"prior_channels": 8, "prior_layers": 4, "prior_hidden": 8}
     config = VQVAE.Config(in_channels=1, channels=8, classes=("a", "b"), **sizes)
     VQVAE(config).save_pretrained(folder)
     return folder

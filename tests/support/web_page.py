@@ -39,3 +39,12 @@ def call(page: Any, method: str, **args: Any) -> Any:
     plain = args | {key: value.flatten().tolist() for key, value in tensors.items()}
     request = {"method": method, "args": plain, "integers": integers, "floats": floats}
     return page.evaluate(_CALL, request)
+
+
+def until(page: Any, expression: str, seconds: int = 60) -> None:
+    """Wait until an expression is true; Playwright's own way needs eval, which the page forbids."""
+    for _ in range(10 * seconds):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never true: {expression}")

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from support.web_page import opened
+from support.web_page import opened, until
 
 pytestmark = pytest.mark.slow
 
@@ -62,8 +62,8 @@ def test_the_zoo_shows_every_model_with_its_samples(open_page, site):
     names = page.locator("a.card .name").all_inner_texts()
     assert len(names) == 6
     assert GATED in names
-    page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
-    page.get_by_text(GATED).click()
+    until(page, "[...document.images].every((i) => i.complete && i.naturalWidth)")
+    page.locator(f"a.card[href$='{GATED}']").click()
     page.wait_for_selector(".tiles canvas")
     assert page.title() == f"{GATED} · lvmzoo"
 
@@ -75,28 +75,28 @@ def test_the_same_seed_gives_the_same_grid_and_another_seed_another(show, model)
     again = all_samples(show(model, "samples", "count=4&seed=5"))
     assert first.shape[0] == 4
     assert np.array_equal(first, again)
-    page.get_by_label("Seed").fill("6")
-    page.wait_for_function("location.hash.includes('seed=6')")
-    page.wait_for_function("document.querySelector('.tiles canvas').ariaLabel.includes('seed 6')")
+    page.get_by_label("Seed", exact=True).fill("6")
+    until(page, "location.hash.includes('seed=6')")
+    until(page, "document.querySelector('.tiles canvas')?.ariaLabel.includes('seed 6')")
     assert not np.array_equal(first, all_samples(page))
 
 
 def test_what_is_chosen_stands_in_the_address_and_is_read_from_it(show):
     page = show(GATED, "samples", "count=4&label=3&guidance=2&temperature=0.5&topP=0.9")
     all_samples(page)
-    assert page.get_by_label("Class").input_value() == "3"
-    assert page.get_by_label("Guidance").input_value() == "2"
-    assert page.get_by_label("Temperature").input_value() == "0.5"
-    assert page.get_by_label("Top-p").input_value() == "0.9"
-    page.get_by_label("Class").select_option("any")
-    assert page.get_by_label("Guidance").is_hidden()
+    assert page.get_by_label("Class", exact=True).input_value() == "3"
+    assert page.get_by_label("Guidance", exact=True).input_value() == "2"
+    assert page.get_by_label("Temperature", exact=True).input_value() == "0.5"
+    assert page.get_by_label("Top-p", exact=True).input_value() == "0.9"
+    page.get_by_label("Class", exact=True).select_option("any")
+    assert page.get_by_label("Guidance", exact=True).is_hidden()
     assert "label" not in page.url
 
 
 def test_nonsense_in_the_address_is_not_taken(show):
     page = show(GATED, "no-such-view", "count=5&label=99&temperature=nan&seed=-1")
     assert all_samples(page).shape[0] == 16
-    assert page.get_by_label("Seed").input_value() == "0"
+    assert page.get_by_label("Seed", exact=True).input_value() == "0"
 
 
 def test_a_model_that_is_not_there_is_named(open_page, site):
@@ -108,11 +108,13 @@ def test_a_dropped_jpeg_is_reconstructed_with_its_codes_and_what_they_cost(show)
     page = show(GATED, "picture")
     page.locator(".cells").first.wait_for()
     drop(page, jpeg(), "one.jpg")
-    page.wait_for_function("document.querySelector('.picker canvas').ariaLabel === 'one.jpg'")
+    until(page, "document.querySelector('.picker canvas')?.ariaLabel === 'one.jpg'")
     page.wait_for_timeout(500)  # until what was shown of the sample is replaced
     seen, back = pixels(page, ".picker canvas"), pixels(page, ".results canvas")
     assert np.abs(seen.astype(int) - back).mean() < 20 < seen.std()
-    codes, bits = (page.locator(".cells").nth(i).locator("text").all_inner_texts() for i in (0, 1))
+    codes, bits = (
+        page.locator(".cells").nth(i).locator("text").all_text_contents() for i in (0, 1)
+    )
     assert len(codes) == len(bits) == 64
     total = re.search(r"cost (\d+) bits", page.locator(".status").inner_text())
     assert total is not None
@@ -123,8 +125,8 @@ def test_a_file_is_chosen_and_stays_with_another_model(show):
     page = show(GATED, "picture")
     file = {"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": jpeg()}
     page.set_input_files("input[type=file]", file)
-    page.wait_for_function("document.querySelector('.picker canvas').ariaLabel === 'mine.jpg'")
-    page.get_by_label("Model").select_option(FLOW)
+    until(page, "document.querySelector('.picker canvas')?.ariaLabel === 'mine.jpg'")
+    page.locator("#chooser").select_option(FLOW)
     page.wait_for_selector(".bars")
     assert page.locator(".picker canvas").get_attribute("aria-label") == "mine.jpg"
 
@@ -139,28 +141,28 @@ def test_a_broken_file_gives_a_sentence(show, data):
     message = page.locator("#messages p").inner_text()
     assert re.match(r"broken.jpg is (empty|not a picture that this browser can read)\.", message)
     assert np.array_equal(before, pixels(page, ".picker canvas"))
-    page.get_by_label("Close").click()
+    page.get_by_label("Close", exact=True).click()
     assert page.locator("#messages p").count() == 0
 
 
 def test_a_picture_is_drawn_or_taken_by_the_camera(show):
     page = show(FLOW, "picture")
     page.locator(".results canvas").wait_for()
-    page.get_by_text("Draw…").click()
+    page.get_by_text("Draw…", exact=True).click()
     pad = page.locator("canvas.pad").bounding_box()
     page.mouse.move(pad["x"] + pad["width"] / 2, pad["y"] + 40)
     page.mouse.down()
     page.mouse.move(pad["x"] + pad["width"] / 2, pad["y"] + pad["height"] - 40, steps=5)
     page.mouse.up()
-    page.get_by_text("Use it").click()
-    page.wait_for_function("document.querySelector('.picker canvas').ariaLabel === 'the picture'")
+    page.get_by_text("Use it", exact=True).click()
+    until(page, "document.querySelector('.picker canvas')?.ariaLabel === 'the picture'")
     drawn = pixels(page, ".picker canvas")
     assert drawn[:, 16].max() == 255
     assert drawn[:, 3].max() == 0
-    page.get_by_text("Camera…").click()
-    page.wait_for_function("document.querySelector('video.pad').videoWidth > 0")
-    page.get_by_text("Use it").click()
-    page.wait_for_function("!document.querySelector('dialog')")
+    page.get_by_text("Camera…", exact=True).click()
+    until(page, "document.querySelector('video.pad')?.videoWidth > 0")
+    page.get_by_text("Use it", exact=True).click()
+    until(page, "!document.querySelector('dialog')")
     page.wait_for_timeout(500)
     assert not np.array_equal(drawn, pixels(page, ".picker canvas"))
 
@@ -173,7 +175,7 @@ def test_between_two_pictures_lie_both(show):
     for end, other, made in ((ends[0], ends[1], strip[0]), (ends[1], ends[0], strip[-1])):
         assert np.abs(end - made).mean() < np.abs(other - made).mean()
     page.get_by_label("Between", exact=True).fill("1")
-    page.wait_for_function("document.querySelector('.middle canvas').ariaLabel === 'at 1'")
+    until(page, "document.querySelector('.middle canvas')?.ariaLabel === 'at 1'")
     assert np.array_equal(pixels(page, ".middle canvas"), strip[-1])
     assert "t=1" in page.url
 
@@ -209,13 +211,13 @@ def test_latents_are_sliders(show):
     sliders.first.focus()
     for _ in range(30):
         page.keyboard.press("ArrowRight")
-    page.wait_for_function("/z=1.5,0/.test(location.hash)")
+    until(page, "/z=1.5,0/.test(location.hash)")
     page.wait_for_timeout(300)
     moved = pixels(page, ".place canvas")
     assert not np.array_equal(before, moved)
     assert np.array_equal(moved, pixels(show(FLOW, "latents", "z=1.5"), ".place canvas"))
-    page.get_by_text("Zero").click()
-    page.wait_for_function("!location.hash.includes('z=')")
+    page.get_by_text("Zero", exact=True).click()
+    until(page, "!location.hash.includes('z=')")
 
 
 def test_points_stand_beside_the_data(show):
@@ -235,7 +237,7 @@ def test_what_is_known_of_a_model(show, own_model):
     assert "van den Oord et al. 2016" in text
     assert "bits per code" in text
     assert page.get_by_role("link", name="row.onnx").get_attribute("href").endswith("row.onnx")
-    page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
+    until(page, "[...document.images].every((i) => i.complete && i.naturalWidth)")
     own = show(str(own_model), "about")
     assert str(own_model) in own.locator("h1").inner_text()
 
@@ -244,7 +246,7 @@ def test_the_tabs_are_moved_by_arrow_keys(show):
     page = show(PLANE, "points")
     page.locator("[role=tab][aria-selected=true]").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.activeElement.textContent === 'About'")
+    until(page, "document.activeElement.textContent === 'About'")
     assert page.url.endswith(f"#/{PLANE}/about")
 
 

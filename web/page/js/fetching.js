@@ -10,11 +10,14 @@ export class FetchError extends Error {
  *
  * @param bytes the size that it must have, if known
  * @param sha256 its hash, which is compared where the browser can compute one
+ * @param onSize called with the size that the server announces
  * @param onBytes called with how many bytes came in
  */
-export async function fetchBytes(url, { bytes = null, sha256 = null, onBytes = null } = {}) {
+export async function fetchBytes(url, options = {}) {
+  const { bytes = null, sha256 = null, onSize = null, onBytes = null } = options;
   const name = String(url).split("/").pop();
   const response = await request(url, name);
+  onSize?.(Number(response.headers.get("Content-Length") ?? 0));
   const reader = response.body.getReader();
   const chunks = [];
   let length = 0;

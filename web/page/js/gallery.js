@@ -41,8 +41,13 @@ function card(row) {
   return h(
     "a",
     { class: "card", href: address(row.name) },
-    h("img", { src: new URL(`${row.folder}/samples.png`, MODELS), alt: "", loading: "lazy" }),
-    h("span", { class: "name" }, row.name),
+    h("img", { src: new URL(`${row.folder}/samples.png`, MODELS), alt: "" }),
+    h("span", { class: "name" }, breakable(row.name)),
     h("span", { class: "hint" }, `${row.data_title || "its owner's data"} · ${megabytes(row.bytes)}`),
   );
+}
+
+/** A name that may go on in the next line after each of its parts. */
+function breakable(name) {
+  return name.split(/(?<=[_/])/).flatMap((part) => [part, h("wbr")]);
 }

@@ -9,10 +9,10 @@ import { fillGrids, logProb } from "./sampling.js";
 const RUNTIME = new URL("../vendor/ort-wasm-simd-threaded.wasm", import.meta.url);
 
 /** Fetch the runtime, once. */
-export async function loadRuntime(onBytes) {
+export async function loadRuntime(onSize, onBytes) {
   if (ort.env.wasm.wasmBinary) return;
   ort.env.wasm.numThreads = 1; // more would need headers that not every server sends
-  ort.env.wasm.wasmBinary = await fetchBytes(RUNTIME, { onBytes });
+  ort.env.wasm.wasmBinary = await fetchBytes(RUNTIME, { onSize, onBytes });
 }
 
 export class Model {

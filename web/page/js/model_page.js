@@ -57,13 +57,14 @@ export class ModelPage {
     const total = Object.values(facts.files).reduce((sum, { bytes }) => sum + bytes, 0);
     const waiting = h("p", { class: "status" }, `Fetching ${megabytes(total)} …`);
     this.panel.replaceChildren(waiting);
-    this.bar.hidden = false;
     pictures.refit();
-    await call("load", { folder: String(this.folder), facts }, {
-      signal: this.#closed.signal,
-      onProgress: (bytes) => (this.bar.value = bytes / Math.max(total, bytes)),
-    });
-    this.bar.hidden = true;
+    try {
+      const args = { folder: String(this.folder), facts };
+      await this.#busy(call, "load", args, this.#closed.signal);
+    } catch (error) {
+      waiting.textContent = "It could not be loaded.";
+      throw error;
+    }
   }
 
   #show(state) {

@@ -14,9 +14,10 @@ const methods = {
   async load({ folder, facts }, progress) {
     await model?.release();
     model = null;
-    let bytes = 0;
-    const onBytes = (count) => progress((bytes += count));
-    await loadRuntime(onBytes);
+    let done = 0;
+    let total = Object.values(facts.files).reduce((sum, { bytes }) => sum + bytes, 0);
+    const onBytes = (count) => progress(Math.min(1, (done += count) / total));
+    await loadRuntime((size) => (total += size), onBytes);
     model = await Model.load(folder, facts, onBytes);
   },
 

@@ -30,7 +30,7 @@ worker.addEventListener("error", (event) => {
 /**
  * Have the worker do something.
  *
- * @param onProgress of `load` it gets bytes, of others the share that is done
+ * @param onProgress called with the share that is done
  * @param signal an AbortSignal; the promise is then rejected with an AbortError
  */
 export function call(method, args = {}, { onProgress = null, signal = null } = {}) {

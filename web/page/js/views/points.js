@@ -52,7 +52,7 @@ export const points = {
 /** A square that holds all points. */
 function extent(sets) {
   const values = sets.flatMap((xy) => Array.from(xy, Math.abs)).sort((a, b) => a - b);
-  return 1.1 * values[Math.floor(0.9995 * (values.length - 1))];
+  return 1.05 * values.at(-1);
 }
 
 function spread(xy) {
