@@ -83,6 +83,7 @@ def _write_cards(app: Sphinx) -> None:
         card = (_cards(app) / f"{name}.md").read_text(encoding="utf-8")
         text = re.sub(r"\A---\n.*?\n---\n+", "", card, flags=re.DOTALL)  # the Hub's metadata
         text = re.sub(r"\]\(([\w.]+\.png)\)", r"](../../model_cards/\1)", text)
+        text = re.sub(r"(?<![<(\"])https?://[^\s;,)\"]+(?<![.])", r"<\g<0>>", text)
         write_if_changed(folder / f"{name}.md", text)
 
 
