@@ -12,7 +12,7 @@ from accelerate import PartialState
 from lvmzoo.registry import ModelInfo, model_info
 from training import options
 from training.codes import read_codes
-from training.data import UnfinishedError, load_split, read_folder
+from training.data import Split, UnfinishedError, load_split, read_folder
 from training.families import recipe_of
 from training.foresight import foresee
 from training.init import Init, read_init
@@ -73,13 +73,13 @@ def main(name: str, **given: Any) -> None:
     processes = PartialState(cpu=to.device == "cpu")
     if processes.is_main_process and not (to.resume or to.overwrite):
         _refuse_content(out)
+    splits: tuple[Split, ...]
     if codes is not None:
-        splits = list(codes.splits())
+        splits = codes.splits()
     elif to.images is None:
-        splits = [load_split(info.dataset, s, to.data) for s in (*train_on, "validation")]
+        splits = tuple(load_split(info.dataset, s, to.data) for s in (*train_on, "validation"))
     else:
-        cache = to.cache or out.parent / "cache"
-        deadline = to.deadline - RESERVE
+        cache, deadline = to.cache or out.parent / "cache", to.deadline - RESERVE
         try:
             own = read_folder(to.images, data_of(info), cache, skip=to.skip, deadline=deadline)
         except UnfinishedError as error:
@@ -87,7 +87,7 @@ def main(name: str, **given: Any) -> None:
             return
         processes.print(own.line)
         info = for_pictures(info, to.images.resolve().name, own.classes)
-        splits = [own.split(s) for s in (*train_on, "validation")]
+        splits = tuple(own.split(s) for s in (*train_on, "validation"))
     how = Options(to.device, to.checkpoint_every, to.deadline, to.compile)
     words = _words(to, init)
     entry = EntryRun.plan(info, recipe, (splits[0], splits[1]), out, how, init=init, words=words)
