@@ -31,6 +31,7 @@ from training.recipe import EntryRecipe, Recipe, with_defaults
 
 RECORD = "run.json"
 SCRATCH = "scratch"
+WARMUP = 100  # steps of a run that begins from weights, if its recipe has none
 # Seconds before a deadline that are left for the last checkpoint and the end of the process.
 RESERVE = 10.0
 
@@ -181,13 +182,16 @@ class EntryRun:
     ) -> "EntryRun":
         """Lay out the runs of an entry; nothing is written.
 
-        A model of one component is trained in `out` itself. Others have a folder in it for each
+        A run that begins from weights warms up, for Adam's first steps would undo them. A model of
+        one component is trained in `out` itself. Others have a folder in it for each
         component; a component that the recipe takes from another entry is looked for beside `out`,
         then among the bundled weights; if it is in neither, it is a `CheckpointError`.
         """
         shared = {c: _find_shared(c, entry, out.parent) for c, entry in recipe.shared.items()}
         given, runs = dict(shared), []
         for component, values in recipe.components.items():
+            if init is not None and not values.warmup_steps:
+                values = replace(values, warmup_steps=WARMUP)
             folder = out if component == "model" else out / component
             run = Run(info, component, values, *splits, folder, dict(given), options)
             runs.append(

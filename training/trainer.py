@@ -73,6 +73,8 @@ class Trainer:
         self.objective = objective(
             self.model, run.train, recipe, scratch=scratch, deadline=deadline
         )
+        if self.begun_from and recipe.epochs:
+            self.objective.adapt(generator_for(recipe.seed, "adapt", 0))
         self.module = self.objective.module
         self.device = device
         self.optimizer = torch.optim.AdamW(

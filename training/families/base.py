@@ -72,6 +72,9 @@ class Objective:
         """Return the arguments of the module of `model` for validation examples x."""
         return {"x": x, "generator": generator}
 
+    def adapt(self, generator: torch.Generator) -> None:
+        """Fit to these data what began from weights for others, before the first step."""
+
     def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
         """Do what training does beside gradients."""
 

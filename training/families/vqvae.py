@@ -40,6 +40,7 @@ from training.recipe import Recipe, require
 
 # Images whose features dead codes are moved to, and by whose codes they are found dead.
 REVIVAL_IMAGES = 256
+ADAPT_ROUNDS = 10  # of k-means over features of as many images
 GUIDANCE = 2.0  # of the samples that the card shows
 GUIDANCES = (0.0, 1.0, GUIDANCE, 4.0)  # of those that are compared with real images
 
@@ -91,6 +92,18 @@ class _AutoencoderObjective(Objective):
         return {"x": x}
 
     @torch.no_grad()
+    def adapt(self, generator: torch.Generator) -> None:
+        """Move codes to the middle of the features that are nearest to them, by k-means."""
+        quantizer = self.model.autoencoder.quantizer
+        features = self._features(generator)
+        for _ in range(ADAPT_ROUNDS):
+            quantizer.revive(features, generator)
+            codes = quantizer.nearest(features)
+            sums = torch.zeros_like(quantizer.codebook).index_add_(0, codes, features)
+            counts = codes.bincount(minlength=len(sums))[:, None]
+            quantizer.codebook.copy_(torch.where(counts > 0, sums / counts, quantizer.codebook))
+
+    @torch.no_grad()
     def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
         """Move dead codes to features of random images, in the first half of the run.
 
@@ -99,16 +112,18 @@ class _AutoencoderObjective(Objective):
         every = self.recipe.revive_every
         if not every or step % every or step > total_steps // 2:
             return
-        autoencoder = self.model.autoencoder
+        self.model.autoencoder.quantizer.revive(self._features(generator), generator)
+
+    def _features(self, generator: torch.Generator) -> Tensor:
+        """Return features (M, D) of random images, of fewer where the grid is larger."""
         grid = self.model.config.grid
         count = max(1, REVIVAL_IMAGES * 8 * 8 // (grid[0] * grid[1]))
         index = torch.randint(len(self.x), (count,), generator=generator)
         noise = draw_noise(len(index), generator).to(self.model.device)
         size = min(128, batch_size(self.x.shape))
         parts = zip(index.split(size), noise.split(size), strict=True)
-        features = torch.cat([autoencoder.features(self.images(*part)) for part in parts])
-        features = features.permute(0, 2, 3, 1).flatten(0, 2)
-        autoencoder.quantizer.revive(features, generator)
+        features = [self.model.autoencoder.features(self.images(*part)) for part in parts]
+        return torch.cat(features).permute(0, 2, 3, 1).flatten(0, 2)
 
 
 class _PriorObjective(Objective):
