@@ -22,7 +22,7 @@ __all__ = ["BLOCK", "Block", "blocks", "picture_of"]
 T = TypeVar("T")
 
 BLOCK = 64  # pictures that a network takes at a time
-_MOST_THREADS = 8
+_MOST_THREADS = 8  # that decode; a core is the model's
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object in memory, in a message of Pillow's
 
 
@@ -52,11 +52,14 @@ def blocks(plan: Plan, shards: Sequence[int], transform: Transform) -> Iterator[
                 load = reader.prepare(part)
                 yield lambda s=shard, n=names, f=load: _block(s, n, f(), transform)  # type: ignore[misc]
 
-    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)) if _can_tell else os.cpu_count() or 1)
-    yield from _ahead(works(), threads)
+    yield from _ahead(works(), max(1, min(_MOST_THREADS, _cores() - 1)))
 
 
-_can_tell = hasattr(os, "sched_getaffinity")
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def picture_of(data: Any, transform: Transform, notes: Notes, name: str) -> np.ndarray | str:
