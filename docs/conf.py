@@ -8,6 +8,7 @@ DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_extensions")]
 sys.path.append(str(DOCS.parent))  # for `training`; lvmzoo is the one that is installed
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm, in notebooks without widgets
 os.environ["LVMZOO_CHECKOUT"] = str(DOCS.parent)  # where tutorials find `training` and files
 
 import lvmzoo  # noqa: E402
