@@ -34,6 +34,7 @@ def _overload(function, name: str | None, returns: str) -> str:
     parameters = []
     for parameter in inspect.signature(function).parameters.values():
         annotation = inspect.formatannotation(parameter.annotation)
+        annotation = annotation.replace("pathlib._local.", "pathlib.")  # where 3.13 has defined it
         if parameter.name == "name" and name is not None:
             annotation = name
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parameters:
