@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import click
 
-from lvmzoo.checkpoint import CheckpointError, config_dict
+from lvmzoo.checkpoint import CheckpointError, Skeleton, config_dict
+from lvmzoo.loading import model_class
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo
 from training.families import config_of
 from training.recipe import RecipeError, parse_settings
 
-__all__ = ["configure", "data_of", "for_pictures"]
+__all__ = ["configure", "data_of", "for_pictures", "same_component"]
 
 # Fields of a config that are not set, and what they come from.
 _GIVEN = {
@@ -62,6 +63,14 @@ def data_of(info: ModelInfo) -> DataSet:
     if info.image_shape[0] not in (1, 3):
         raise click.UsageError(f"in_channels must be 1 or 3, not {info.image_shape[0]}")
     return replace(DATASETS[info.dataset], shape=info.image_shape, content_size=None)
+
+
+def same_component(info: ModelInfo, other: ModelInfo, component: str) -> bool:
+    """Whether a component of one model could be loaded into the other."""
+    cls = model_class(info.model_class)
+    with Skeleton():
+        one, two = (cls(config_of(i)).component_metadata(component) for i in (info, other))
+    return one == two
 
 
 def for_pictures(info: ModelInfo, name: str, classes: tuple[str, ...]) -> ModelInfo:

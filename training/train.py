@@ -17,7 +17,7 @@ from training.families import recipe_of
 from training.foresight import foresee
 from training.init import Init, read_init
 from training.loop import fit_entry
-from training.own import configure, data_of, for_pictures
+from training.own import configure, data_of, for_pictures, same_component
 from training.recipe import VARIANTS
 from training.run import RESERVE, SCRATCH, EntryRun, Options, sha256_of
 
@@ -54,10 +54,13 @@ _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|R
 def main(name: str, **given: Any) -> None:
     """Train the entry NAME from its recipe."""
     to = SimpleNamespace(**given)
-    info = _check(to, model_info(name))
+    entry = model_info(name)
+    info = _check(to, entry)
     variants = [v for v in VARIANTS if given[v]]
-    # Another model's autoencoder, or one of other pictures, is not that of an entry.
-    alone = to.images is not None or bool(to.fields)
+    # An autoencoder of other sizes or for other pictures is not that of another entry.
+    alone = to.images is not None or not all(
+        same_component(entry, info, c) for c in recipe_of(entry).shared
+    )
     recipe = recipe_of(info, to.settings, variants, alone=alone)
     codes = None
     if to.codes is not None:
@@ -90,15 +93,15 @@ def main(name: str, **given: Any) -> None:
         splits = tuple(own.split(s) for s in (*train_on, "validation"))
     how = Options(to.device, to.checkpoint_every, to.deadline, to.compile)
     words = _words(to, init)
-    entry = EntryRun.plan(info, recipe, (splits[0], splits[1]), out, how, init=init, words=words)
+    runs = EntryRun.plan(info, recipe, (splits[0], splits[1]), out, how, init=init, words=words)
     if codes is not None:
-        codes.check_autoencoder(sha256_of(entry.given)["autoencoder"])
+        codes.check_autoencoder(sha256_of(runs.given)["autoencoder"])
     if processes.is_main_process:
         prepare_out(out, list(recipe.components), resume=to.resume, overwrite=to.overwrite)
     processes.wait_for_everyone()  # the others find the folder as it is to be
-    for line in foresee(entry, processes.num_processes) if alone else ():
+    for line in foresee(runs, processes.num_processes) if to.images or to.fields else ():
         processes.print(line)
-    fit_entry(entry)
+    fit_entry(runs)
 
 
 def _check(to: Any, info: ModelInfo) -> ModelInfo:

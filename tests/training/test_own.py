@@ -5,7 +5,7 @@ import pytest
 
 from lvmzoo import model_info
 from training.families import config_of, recipe_of
-from training.own import configure, data_of, for_pictures
+from training.own import configure, data_of, for_pictures, same_component
 
 
 def made(name, *settings, size=None):
@@ -81,6 +81,16 @@ def test_the_classes_are_those_of_the_pictures():
         ("cat", "dog"),
         config.classes,
     )
+
+
+def test_an_autoencoder_is_shared_whatever_the_prior():
+    entry = model_info("vqvae_gated_cifar10")
+    for fields, size, same in (
+        (["prior_layers=20", "prior=pixelcnn"], None, True),
+        (["num_codes=64"], None, False),
+        ([], 64, False),
+    ):
+        assert same_component(entry, configure(entry, fields, size), "autoencoder") == same
 
 
 def test_alone_an_entry_trains_what_it_shares():
