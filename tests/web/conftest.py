@@ -18,6 +18,7 @@ ENTRIES = ("vae2d_gaussian1", "vae_mnist", "vlae_mnist", "vqvae_mnist", "vqvae_g
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = (
     "--no-sandbox",
+    "--disable-dev-shm-usage",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
