@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from lvmzoo.console import (
     Job,
@@ -77,6 +78,14 @@ def _is_folder(text: str) -> bool:
     return text.endswith(("/", os.sep)) or os.path.exists(os.path.join(text, "_lvmzoo.json"))
 
 
+def _refuse_options_of_sets(why: str) -> None:
+    """Refuse options that only folders of shards have, where none is read or written."""
+    context = click.get_current_context()
+    for name in ("worker", "shard_size", "extend", "moments", "tars"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for folders of shards: {why}")
+
+
 def _existing(sources: tuple[str, ...]) -> list[Path]:
     for source in sources:
         if not os.path.exists(source):
@@ -142,6 +151,7 @@ def score(
     """
     if output is not None:
         return _make_set(job, "scores", output, sources, **options)
+    _refuse_options_of_sets("give -o FOLDER")
     files = files_of(_existing(sources))
     model = job.load()
     from lvmzoo.sets.scores import Scorer
@@ -178,6 +188,7 @@ def encode(job: Job, sources: tuple[str, ...], output: str, moments: bool, **opt
     """
     if _is_folder(output):
         return _make_set(job, "latents", output, sources, moments=moments, **options)
+    _refuse_options_of_sets(f"give -o {output}/, with a slash")
     files = files_of(_existing(sources))
     model = job.load()
     import torch
@@ -220,6 +231,7 @@ def decode(job: Job, latents: Path, output: Path, tars: bool, worker: "Worker") 
         if left:
             click.echo(f"{left} shards are left to other workers", err=True)
         return
+    _refuse_options_of_sets(f"{latents} is a file")
     _new_folder(output)
     model = job.load()
     from lvmzoo import save_images

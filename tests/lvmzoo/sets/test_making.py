@@ -237,6 +237,19 @@ def test_wrong_arguments(vae_folder, vae2d_folder, source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_options_of_sets_are_refused_where_there_is_no_folder(vae_folder, source, tmp_path):
+    files = [vae_folder, source / "cat"]
+    for options in (["--worker", "0/2"], ["--shard-size", 5], ["--extend"], ["--moments"]):
+        line = refused(2, "encode", *files, "-o", tmp_path / "out", *options)
+        assert f"{options[0]} is for folders of shards: give -o {tmp_path}/out/, with a" in line
+        if options != ["--moments"]:
+            assert "give -o FOLDER" in refused(2, "score", *files, *options)
+    call("encode", *files, "-o", tmp_path / "z.safetensors")
+    line = refused(2, "decode", vae_folder, tmp_path / "z.safetensors", "-o", "d", "--tars")
+    assert "--tars is for folders of shards" in line
+    assert sorted(os.listdir(tmp_path)) == ["in", "saved_vae", "z.safetensors"]
+
+
 def test_without_pyarrow_the_extra_is_named(vae_folder, source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
