@@ -30,7 +30,8 @@ def test_a_ray_cluster_that_loses_a_machine_gives_what_the_command_gives(vqvae_f
     table = read_latents(tmp_path / "out").dataset.to_table()
     expected = dict(zip(table["key"].to_pylist(), table["latents"].to_pylist(), strict=True))
     assert len(expected) == 315
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    # What is left must have a processor for reading again what was lost, beside both encoders.
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
     try:
         other = cluster.add_node(num_cpus=2)
         paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
