@@ -45,6 +45,7 @@ def test_a_ray_cluster_that_loses_a_machine_gives_what_the_command_gives(vqvae_f
             fn_constructor_args=[str(vqvae_folder)],
             batch_size=8,
             compute=ray.data.ActorPoolStrategy(size=2),
+            scheduling_strategy="SPREAD",
         )
         found = {}
         for i, row in enumerate(rows.iter_rows()):
