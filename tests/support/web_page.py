@@ -41,7 +41,7 @@ def call(page: Any, method: str, **args: Any) -> Any:
     return page.evaluate(_CALL, request)
 
 
-def until(page: Any, expression: str, seconds: int = 60) -> None:
+def until(page: Any, expression: str, seconds: int = 180) -> None:
     """Wait until an expression is true; Playwright's own way needs eval, which the page forbids."""
     for _ in range(10 * seconds):
         if page.evaluate(expression):
