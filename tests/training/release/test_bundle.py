@@ -27,8 +27,7 @@ def trained(tmp_path_factory):
     """Runs of both entries with their evaluations, and of the plain one from another seed."""
     patch = pytest.MonkeyPatch()
     patch.setattr(vqvae, "REVIVAL_IMAGES", 2)
-    for module in (images, vqvae):
-        patch.setattr(module, "COLUMNS", 2)
+    patch.setattr(images, "COLUMNS", 2)
     runs = tmp_path_factory.mktemp("runs")
     planned = {
         name: fit(name, runs / folder / name, seed)
