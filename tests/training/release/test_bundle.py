@@ -77,7 +77,7 @@ def test_two_entries_share_one_file(trained, empty):
     assert f"({GATED}_classes.png)" in text
     assert f"Beside `{PLAIN}` (the same codes, 1 epoch)" in text
     text = (empty / "model_cards" / f"{PLAIN}.md").read_text()
-    assert "**This autoencoder is short of its recipe: 1 epoch of 200.**" in text
+    assert "**This autoencoder is short of its recipe: 1 epoch of 80.**" in text
     table = (empty / "README.md").read_text()
     assert f"[`{GATED}`](model_cards/{GATED}.md)" in table
     assert table.startswith("before")
