@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks._harness import Row, Settings, Work, absent, compare, installed
+from benchmarks._harness import Row, Settings, Work, absent, compare, installed, one_thread
 from lvmzoo.demo import INDEX, MODELS, add_model, address_of, index_row, page_server
 from lvmzoo.exporting import sample
 from lvmzoo.files import write_json
@@ -45,7 +45,7 @@ def run(settings: Settings) -> list[Row]:
     }
     if not (_chromium() and shutil.which("npm") and installed("playwright", "onnxruntime")):
         return [absent(row) for group in rows.values() for row in group]
-    with tempfile.TemporaryDirectory() as folder, _one_thread(), torch.no_grad():
+    with tempfile.TemporaryDirectory() as folder, one_thread(), torch.no_grad():
         name = str(_small(Path(folder) / ENTRY)) if settings.smoke else ENTRY
         with _page(Path(folder) / "site", name) as (page, graphs):
             sides = zip(rows.values(), _works(page, graphs, name, n), strict=True)
@@ -128,16 +128,6 @@ def _page(site: Path, name: str) -> Iterator[tuple[Any, Path]]:
 
 def _chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _small(folder: Path) -> Path:

@@ -8,15 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-import torch
-
-from benchmarks._harness import COMMAND, ROOT, Row, Settings, alternate, ratio_row
+from benchmarks._harness import COMMAND, ROOT, Row, Settings, alternate, one_thread, ratio_row
 from benchmarks._sources import write_sources
 from lvmzoo.images import transform
 from lvmzoo.loading import from_pretrained
@@ -110,7 +107,7 @@ def _speed(entry: str, source: Path, folder: Path, settings: Settings) -> list[R
         "decode": lambda: [None for _ in blocks(plan, shards, to)],
         "model": lambda: [maker.columns(part) for part in pictures],
     }
-    with _one_thread():
+    with one_thread():
         taken = alternate(works, settings, rounds=5, warm=False)
     slower = list(map(max, taken["decode"], taken["model"]))
     row = Row(f"encode pictures into shards with {entry}", SLOWER, "limit", "speed", goal=0.8)
@@ -156,13 +153,3 @@ def _command(entry: str, source: Path, output: Path, settings: Settings) -> list
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -96,7 +96,7 @@ def _existing(sources: tuple[str, ...]) -> list[Path]:
 def _make_set(job: Job, kind: str, folder: str, sources: tuple[str, ...], **options: Any) -> None:
     """Make a set of latents or scores, and say how it stands."""
     from lvmzoo.sets import making
-    from lvmzoo.sets.shards import FAILURES_NAME, shard_path
+    from lvmzoo.sets.shards import FAILURES_NAME, Worker, missing
 
     moments = options.pop("moments", False)
 
@@ -110,7 +110,7 @@ def _make_set(job: Job, kind: str, folder: str, sources: tuple[str, ...], **opti
         expand_user(folder), sources, load, kind, job.name, notes=job.notes, **options
     )
     if counts is None:
-        absent = sum(not shard_path(plan.folder, i).exists() for i in range(len(plan.sizes)))
+        absent = len(missing(plan, Worker()))
         return click.echo(
             f"{absent} of {len(plan.sizes)} shards are left to other workers", err=True
         )
@@ -256,6 +256,6 @@ def decode(job: Job, latents: Path, output: Path, tars: bool, worker: "Worker") 
 
 def _decoder_hash(model: "ZooModel") -> str:
     """Hash of the weights that give latents their meaning."""
-    assert model.origin is not None
-    sha256 = model.origin.sha256
-    return sha256.get("autoencoder", sha256.get("model", ""))
+    from lvmzoo.sets.encoder import decoder_weights
+
+    return next(iter(decoder_weights(model).values()), "")

@@ -20,6 +20,7 @@ from lvmzoo.sets.extra import needed
 from lvmzoo.sets.sources import INFO_NAME, Input, Listed, Source, SourceError, listing
 
 __all__ = [
+    "FOOTER_KEY",
     "INPUTS_NAME",
     "OtherSetError",
     "Plan",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 INPUTS_NAME = "_inputs.parquet"
-_KEY = b"lvmzoo"  # of the footer
+FOOTER_KEY = b"lvmzoo"  # of what parquet files say of themselves
 # What must be the same where a set goes on; other facts are for information.
 _IDENTITY = {
     "kind": "of another kind",
@@ -95,7 +96,7 @@ class Plan:
             return None
         try:
             meta = needed("pyarrow.parquet").read_metadata(path)
-            stored = json.loads(meta.metadata[_KEY])
+            stored = json.loads(meta.metadata[FOOTER_KEY])
             sizes = tuple(meta.row_group(i).num_rows for i in range(meta.num_row_groups))
             sources = tuple(Source(**source) for source in stored["sources"])
             return cls(folder, stored["facts"], sources, tuple(stored["runs"]), sizes)
@@ -295,7 +296,7 @@ def _write(plan: Plan, items: Iterable[_Item], addresses: Sequence[str]) -> Plan
         runs = (*plan.runs, len(plan.sizes))
         new = replace(plan, sources=tuple(sources), runs=runs, sizes=tuple(sizes))
         stored = {"facts": dict(plan.facts), "sources": list(map(asdict, sources)), "runs": runs}
-        writer.add_key_value_metadata({_KEY: json.dumps(stored, sort_keys=True)})
+        writer.add_key_value_metadata({FOOTER_KEY: json.dumps(stored, sort_keys=True)})
     new.write_info()
     return new
 

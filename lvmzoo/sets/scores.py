@@ -1,7 +1,7 @@
 """Scores of single pictures, and how unusual each is among the entry's own test images."""
 
 import json
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,13 @@ class Scorer:
 
     def __init__(self, model: ZooModel) -> None:
         self.model = model
-        blank = torch.zeros(1, *(model.image_shape or ()), device=model.device)
-        self.names = list(self._terms(blank))
         self.known = percentiles_of(model)
-        if self.known is not None:
-            self.names.append("p_value")
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The terms of an image, found by scoring a blank one."""
+        blank = torch.zeros(1, *(self.model.image_shape or ()), device=self.model.device)
+        return list(self(blank))
 
     def __call__(self, image: Tensor) -> dict[str, float]:
         """Return the terms of an image (1, C, H, W), and its p-value where that is known.

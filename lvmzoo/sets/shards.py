@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 from lvmzoo.files import atomic_file
 from lvmzoo.sets.extra import needed
-from lvmzoo.sets.plan import Plan, beside_others
+from lvmzoo.sets.plan import FOOTER_KEY, Plan, beside_others
 
 __all__ = ["FAILURES_NAME", "Done", "Worker", "finish", "missing", "shard_path", "write_shard"]
 
 FAILURES_NAME = "_failures.parquet"
-_KEY = b"lvmzoo"  # of the footer
 _LEFT_BEHIND = ".lvmzoo-*.tmp"  # by processes that were killed
 
 
@@ -125,14 +124,14 @@ def finish(plan: Plan) -> dict[str, int] | None:
 
 
 def _footer(value: Mapping[str, Any]) -> dict[bytes, bytes]:
-    return {_KEY: json.dumps(value, sort_keys=True).encode()}
+    return {FOOTER_KEY: json.dumps(value, sort_keys=True).encode()}
 
 
 def _read_footer(plan: Plan, shard: int) -> tuple[int, list[dict[str, Any]]]:
     path = shard_path(plan.folder, shard)
     try:
         meta = needed("pyarrow.parquet").read_metadata(path)
-        stored = json.loads(meta.metadata[_KEY])
+        stored = json.loads(meta.metadata[FOOTER_KEY])
     except (needed("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it and run again") from None
     if stored["set"]["weights"] != plan.facts["weights"] or stored["shard"] != shard:

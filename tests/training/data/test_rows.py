@@ -57,15 +57,16 @@ def test_rows_that_are_there_are_not_made_again(tmp_path):
     assert len(said) == 3
 
 
+def killed(start, stop):
+    """Compute rows until the last piece, at which the process ends."""
+    if start == 20:
+        raise KeyboardInterrupt
+    return compute(start, stop)
+
+
 @pytest.mark.parametrize("rest", [0, 7])
 def test_what_was_killed_goes_on_after_its_last_piece(tmp_path, rest):
     """Also where the next piece, or the line that says it is there, was begun."""
-
-    def killed(start, stop):
-        if start == 20:
-            raise KeyboardInterrupt
-        return compute(start, stop)
-
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, killed)
     assert not (tmp_path / "rows").exists()
@@ -91,11 +92,6 @@ def test_a_call_ends_after_its_deadline_and_the_next_goes_on(tmp_path):
 
 
 def test_pieces_whose_rows_are_lost_are_made_again(tmp_path):
-    def killed(start, stop):
-        if start == 20:
-            raise KeyboardInterrupt
-        return compute(start, stop)
-
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, killed)
     path = tmp_path / "rows.partial/rows.npy"
