@@ -3,12 +3,12 @@
 import io
 import os
 import struct
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from lvmzoo.notes import Notes
 
@@ -126,11 +126,13 @@ def _identify(file: IO[bytes], name: str) -> Image.Image:
     for load_plugins in (Image.preinit, Image.init):  # the usual formats, then all
         load_plugins()
         for factory, accept in list(Image.OPEN.values()):  # to which other threads may add
-            with suppress(SyntaxError, IndexError, TypeError, struct.error):
+            try:
                 accepted = accept is None or accept(start)
                 if accepted and not isinstance(accepted, str):  # which would be a reason why not
                     file.seek(0)
                     return factory(file, name)
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue
     raise UnidentifiedImageError
 
 
@@ -164,8 +166,9 @@ def _convert(opened: Image.Image, channels: int, name: str, notes: Notes) -> Ima
     if opened.mode in ("I", "F") or ";16" in opened.mode + str(getattr(opened, "tile", "")):
         notes.add(name, "more than 8 bits per channel; reduced to 8")
     opened.load()
-    image = _to_8_bit(ImageOps.exif_transpose(opened), name, notes)
-    return image.convert("L" if channels == 1 else "RGB")
+    if opened.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else it would be copied
+        opened = ImageOps.exif_transpose(opened)
+    return _in_mode(_to_8_bit(opened, name, notes), "L" if channels == 1 else "RGB")
 
 
 def _to_8_bit(image: Image.Image, name: str, notes: Notes) -> Image.Image:
@@ -183,4 +186,8 @@ def _to_8_bit(image: Image.Image, name: str, notes: Notes) -> Image.Image:
         notes.add(name, "palette colours are converted to RGB")
     elif mode not in ("L", "RGB", "1"):
         notes.add(name, f"converted from {mode}")
-    return image.convert("L" if mode in ("1", "L") else "RGB")
+    return _in_mode(image, "L" if mode in ("1", "L") else "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)

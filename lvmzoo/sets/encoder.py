@@ -17,7 +17,8 @@ from lvmzoo.nn.placement import any_parameter, without_autocast
 from lvmzoo.notes import Notes
 from lvmzoo.picture import Bytes
 from lvmzoo.sets.codes import ExactCodes
-from lvmzoo.sets.pictures import BLOCK, picture_of
+from lvmzoo.sets.decoder import picture_of
+from lvmzoo.sets.pictures import BLOCK, wanted_by
 
 __all__ = ["Encoder", "decoder_weights"]
 
@@ -98,11 +99,11 @@ class Encoder:
         return {**kept, **found}
 
     def _columns(self, pictures: Sequence[Any]) -> dict[str, Any]:
-        to, notes = transform(self.network.model), Notes()
+        wanted, notes = wanted_by(transform(self.network.model)), Notes()
         failures: list[str | None] = []
         arrays = []
         for i, picture in enumerate(pictures):
-            fitted = picture_of(picture, to, notes, f"picture {i}")
+            fitted = picture_of(picture, wanted, notes, f"picture {i}")
             failed = isinstance(fitted, str)
             if failed and not self.keep_going:
                 raise ValueError(fitted)
@@ -186,7 +187,8 @@ class _Network:
         if self.exact is not None:
             return [self.exact(x)]
         n = len(x)
-        # Matrix products of another number of rows may have other last digits.
+        # Matrix products of another number of rows may have other last digits, and so may grey
+        # pictures with strides that pass for those of channels_last, which this replaces.
         x = torch.cat([x, x.new_zeros(BLOCK - n, *x.shape[1:])])
         if not self.moments:
             return [self.model.encode(x)[:n]]
@@ -196,7 +198,8 @@ class _Network:
 
 def as_images(pictures: Tensor, model: ZooModel) -> Tensor:
     """Return uint8 pictures (n, H, W, C) as a model's images (n, C, H, W), on its device."""
-    return pictures.permute(0, 3, 1, 2).float().div(255).contiguous().to(model.device, model.dtype)
+    x = pictures.permute(0, 3, 1, 2).contiguous()  # while it is small
+    return x.to(model.device).float().div_(255).to(model.dtype)
 
 
 def decoder_weights(model: ZooModel) -> dict[str, str]:

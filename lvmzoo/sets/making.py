@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import lvmzoo
 from lvmzoo.images import transform
 from lvmzoo.models.base import ZooModel
 from lvmzoo.notes import Notes
+from lvmzoo.sets.decoder import Decoders
 from lvmzoo.sets.encoder import Encoder, as_images, decoder_weights
 from lvmzoo.sets.extra import needed
 from lvmzoo.sets.pictures import Block, blocks
@@ -121,25 +123,28 @@ def make_set(
         "shard_size": size,
         "versions": _versions(),
     }
-    plan = open_plan(folder, facts, sources, extend=extend)
-    todo = missing(plan, worker)
-    for name, now in facts["versions"].items() if todo else ():
-        if (before := plan.facts["versions"].get(name)) != now:
-            notes.add(str(folder), f"begun with {name} {before}, goes on with {now}")
-    progress = Progress(sum(plan.sizes[shard] for shard in todo))
-    try:
-        _make(plan, todo, maker, progress, notes)
-    finally:
-        progress.close()
+    with Decoders() as decoders:  # which start while the inputs are listed
+        plan = open_plan(folder, facts, sources, extend=extend)
+        todo = missing(plan, worker)
+        for name, now in facts["versions"].items() if todo else ():
+            if (before := plan.facts["versions"].get(name)) != now:
+                notes.add(str(folder), f"begun with {name} {before}, goes on with {now}")
+        with closing(Progress(sum(plan.sizes[shard] for shard in todo))) as progress:
+            _make(plan, todo, maker, decoders, progress, notes)
     return plan, finish(plan)
 
 
 def _make(
-    plan: Plan, shards: Sequence[int], maker: Latents | Scores, progress: Progress, notes: Notes
+    plan: Plan,
+    shards: Sequence[int],
+    maker: Latents | Scores,
+    decoders: Decoders,
+    progress: Progress,
+    notes: Notes,
 ) -> None:
     parts: list[tuple[Block, Columns]] = []
     count = 0
-    for block in blocks(plan, shards, transform(maker.model)):
+    for block in blocks(plan, shards, transform(maker.model), decoders):
         parts.append((block, maker.columns(block.pictures)))
         count += len(block.done)
         if count == plan.sizes[block.shard]:

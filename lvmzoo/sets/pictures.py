@@ -1,29 +1,21 @@
-"""Bytes become the pictures that a model wants: in threads, ahead of the model, block by block."""
+"""The pictures of a set, block by block: others are read and decoded ahead of the model."""
 
-import hashlib
-import os
-import re
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
 from lvmzoo.images import Transform
 from lvmzoo.notes import Notes
-from lvmzoo.picture import fit_image, open_image
+from lvmzoo.sets.decoder import Decoder, Decoders, Wanted
 from lvmzoo.sets.plan import Plan
 from lvmzoo.sets.reader import Loaded, Reader
 from lvmzoo.sets.shards import Done
 
-__all__ = ["BLOCK", "Block", "blocks", "picture_of"]
-
-T = TypeVar("T")
+__all__ = ["BLOCK", "Block", "blocks", "wanted_by"]
 
 BLOCK = 64  # pictures that a network takes at a time
-_MOST_THREADS = 8  # that decode; a core is the model's
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object in memory, in a message of Pillow's
+_MESSAGE = 2**22  # bytes that a decoder gets at a time, or one picture
 
 
 class Block(NamedTuple):
@@ -35,73 +27,61 @@ class Block(NamedTuple):
     notes: Notes
 
 
-def blocks(plan: Plan, shards: Sequence[int], transform: Transform) -> Iterator[Block]:
+def wanted_by(transform: Transform) -> Wanted:
+    """Return what a model's transform makes of pictures."""
+    return Wanted(transform.shape[0], transform.shape[1], transform.content)
+
+
+def blocks(
+    plan: Plan, shards: Sequence[int], transform: Transform, decoders: Decoders
+) -> Iterator[Block]:
     """Yield all blocks of these shards in order; others are read and decoded meanwhile.
 
     Raises:
-        OSError: A source cannot be read at all now.
+        OSError: A source cannot be read at all now, or a process that decodes has ended.
     """
-    reader = Reader()
+    reader, wanted = Reader(), wanted_by(transform)
 
-    def works() -> Iterator[Callable[[], Block]]:
+    def works() -> Iterator[Callable[[Decoder], Block]]:
         for shard in shards:
             inputs = plan.inputs(shard)
             for i in range(0, len(inputs), BLOCK):
                 part = inputs[i : i + BLOCK]
                 names = [source.name(one.key) for source, one in part]
                 load = reader.prepare(part)
-                yield lambda s=shard, n=names, f=load: _block(s, n, f(), transform)  # type: ignore[misc]
+                yield lambda d, s=shard, n=names, f=load: _block(s, n, f(), wanted, d)  # type: ignore[misc]
 
-    yield from _ahead(works(), max(1, min(_MOST_THREADS, _cores() - 1)))
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def picture_of(data: Any, transform: Transform, notes: Notes, name: str) -> np.ndarray | str:
-    """Return a picture as (H, W, C) uint8, or in one sentence why there is none."""
-    try:
-        image = open_image(data, transform.shape[0], notes, name)
-        return fit_image(image, transform.shape[1], transform.content)
-    except (ValueError, TypeError, OSError, Warning, MemoryError) as error:
-        message = (str(error).splitlines() or [type(error).__name__])[0]
-        return _ADDRESS.sub("", message)
+    yield from decoders.ahead(works())
 
 
 def _block(
-    shard: int, names: Sequence[str], loaded: Iterator[Loaded], transform: Transform
+    shard: int, names: Sequence[str], loaded: Iterator[Loaded], wanted: Wanted, decoder: Decoder
 ) -> Block:
-    done, pictures, notes = [], [], Notes()
-    for name, found in zip(names, loaded, strict=True):
-        if isinstance(found, str):
-            done.append(Done(reason=found))
+    done: list[Done] = []
+    pictures: list[np.ndarray] = []
+    notes = Notes()
+    waiting: list[tuple[int, bytes]] = []
+
+    def decode() -> None:
+        if not waiting:
+            return
+        files = [data for _, data in waiting]
+        found = decoder([names[i] for i, _ in waiting], files, wanted)
+        for (i, _), reason, sha256 in zip(waiting, found.reasons, found.sha256, strict=True):
+            done[i] = Done(reason) if reason is not None else done[i]._replace(sha256=sha256)
+        pictures.extend(found.pictures)
+        notes.include(found.notes)
+        waiting.clear()
+
+    for i, one in enumerate(loaded):
+        if isinstance(one, str):
+            done.append(Done(reason=one))
             continue
-        data, label, text = found
-        picture = picture_of(data, transform, notes, name)
-        if isinstance(picture, str):
-            done.append(Done(reason=picture))
-            continue
-        done.append(Done(None, hashlib.sha256(data).digest(), label, text))
-        pictures.append(picture)
-    channels, height, width = transform.shape
-    empty = np.empty((0, height, width, channels), np.uint8)
+        data, label, text = one
+        done.append(Done(label=label, json=text))
+        waiting.append((i, data))
+        if sum(len(data) for _, data in waiting) >= _MESSAGE:
+            decode()
+    decode()
+    empty = np.empty((0, wanted.size, wanted.size, wanted.channels), np.uint8)
     return Block(shard, done, np.stack(pictures) if pictures else empty, notes)
-
-
-def _ahead(works: Iterator[Callable[[], T]], threads: int) -> Iterator[T]:
-    """Yield the results of works in order, of which a few are always in work."""
-    waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for work in works:
-            waiting.append(pool.submit(work))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

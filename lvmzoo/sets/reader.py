@@ -11,7 +11,7 @@ __all__ = ["Loaded", "Reader"]
 
 # A picture's bytes, label and JSON; or why there are none.
 Loaded = tuple[bytes, str | None, str | None] | str
-# How much of a tar that lies elsewhere is read at a time.
+# How much of a tar is read at a time.
 _SPAN = 2**24
 
 
@@ -102,15 +102,13 @@ def _sample(path: str, one: Input, read: "_Span") -> Loaded:
 
 
 class _Span:
-    """Reads parts of a file; of one that lies elsewhere many neighbouring parts at once."""
+    """Reads parts of a file, many neighbouring ones at once."""
 
     def __init__(self) -> None:
         self.path, self.start, self.data = "", 0, b""
 
     def reaching(self, path: str, following: Iterator[Input]) -> "_Span":
         """Hold what the first of these inputs needs, and as many of the others as are near."""
-        if not storage.is_address(path):
-            return self
         start = end = -1
         for one in following:
             places = [(one.offset, one.size), (one.cls, one.cls_size), (one.json, one.json_size)]
@@ -130,9 +128,7 @@ class _Span:
         return self
 
     def __call__(self, path: str, start: int, length: int) -> bytes:
-        if storage.is_address(path):
-            return self.data[start - self.start : start - self.start + length]
-        return storage.read(path, start, length)
+        return self.data[start - self.start : start - self.start + length]
 
     def _holds(self, path: str, low: int, high: int) -> bool:
         end = self.start + len(self.data)

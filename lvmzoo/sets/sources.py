@@ -244,12 +244,12 @@ def _members(file: Any) -> Iterator[tarfile.TarInfo]:
 
 
 def _sample(key: str, members: list[tuple[str, tarfile.TarInfo]]) -> Input:
-    def place(extension: str) -> tuple[int | None, int | None]:
-        return next(((m.offset_data, m.size) for e, m in members if e == extension), (None, None))
-
-    pictures = [e for e, _ in members if "." + e.rpartition(".")[2] in EXTENSIONS]
-    problem = None
-    if not pictures:
+    places: dict[str, tuple[int | None, int | None]] = {}
+    for extension, member in members:
+        places.setdefault(extension, (member.offset_data, member.size))
+    picture = next((e for e in places if "." + e.rpartition(".")[2] in EXTENSIONS), None)
+    problem, nowhere = None, (None, None)
+    if picture is None:
         problem = f"{key} holds no picture but {', '.join(e for e, _ in members)}"
-    offset, size = place(pictures[0]) if pictures else (None, None)
-    return Input(key, None, offset, size, *place("cls"), *place("json"), problem)
+    place, cls, text = (places.get(e or "", nowhere) for e in (picture, "cls", "json"))
+    return Input(key, None, *place, *cls, *text, problem)

@@ -16,7 +16,7 @@ from support.limits import no_space
 from support.sources import damaged, make_sources, pngs, write_tar
 
 import lvmzoo
-from lvmzoo.sets import making, shards
+from lvmzoo.sets import decoder, making, shards
 
 INPUTS, FAILED = 34 + 25 + 20, 4
 
@@ -381,3 +381,16 @@ def test_another_worker_may_do_all_and_sweep_in_the_midst_of_a_write(
     encode(vae_folder, source, tmp_path / "out", "--shard-size", 40)
     assert len(writes) == turn + 1  # of list, facts, two shards, failures and counts
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_a_decoder_that_ends_too_early_leaves_no_shard_half_made(
+    vae_folder, source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(decoder, "_PROGRAM", "raise SystemExit(3)")
+    message = encode(vae_folder, source, tmp_path / "out", status=1)
+    assert "the process that decodes pictures ended with code 3 at " in message
+    assert sorted(content(tmp_path / "out")) == ["_inputs.parquet", "_lvmzoo.json"]
+    monkeypatch.undo()
+    encode(vae_folder, source, tmp_path / "out")
+    encode(vae_folder, source, tmp_path / "other")
+    assert content(tmp_path / "out") == content(tmp_path / "other")
