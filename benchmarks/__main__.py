@@ -28,8 +28,9 @@ NAMES = (
     "large_set",
     "data_sets",
     "quality",
+    "begun",
 )
-LONG = ("quality",)  # run by name only, or with --full
+LONG = ("quality", "begun")  # run by name only, or with --full
 
 
 def _check_device(context: click.Context, parameter: click.Parameter, device: str) -> str:
@@ -72,8 +73,8 @@ def _check_json(context: click.Context, parameter: click.Parameter, path: Path) 
 def main(names: tuple[str, ...], output: Path | None, readme: bool, **options: Any) -> None:
     """Measure lvmzoo beside other packages and beside limits: every figure is a ratio.
 
-    Runs the benchmarks NAMES, by default all but quality, which takes half an hour; prints a table,
-    and as JSON what it is made of.
+    Runs the benchmarks NAMES, by default all but quality and begun, which train for half
+    an hour each; prints a table, and as JSON what it is made of.
     """
     if readme:
         return _report.update_readme()
