@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lvmzoo import registry
-from lvmzoo.checkpoint import CheckpointError
+from lvmzoo.checkpoint import CheckpointError, Skeleton
 from lvmzoo.files import atomic_folder, write_json
+from lvmzoo.loading import model_class
 from lvmzoo.models.base import CONFIG_NAME
 from lvmzoo.registry import ModelInfo
 from training import checkpoints
@@ -111,12 +112,16 @@ class Run:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued."""
+        with Skeleton():
+            model = model_class(self.info.model_class)(self.config)
+        matters = model.component_config(self.component)
+        config = {k: v for k, v in self.info.config.items() if k in matters}
         identity = {
             "entry": self.info.name,
             "recipe": asdict(self.recipe),
             "data": sha256(self.train),
             "validation_data": sha256(self.validation),
-            "config": json.loads(json.dumps(dict(self.info.config))),
+            "config": json.loads(json.dumps(config)),
             "init": self.init and self.init.sha256(self.component, self.given),
         }
         if self.component != "model":
@@ -261,8 +266,8 @@ def is_begun(out: Path) -> bool:
 
 def write_config(folder: Path, record: Mapping[str, Any]) -> None:
     """Write the config.json of a model from the record of its run."""
-    model_class = registry.model_info(record["entry"]).model_class
-    write_json(folder / CONFIG_NAME, {"model_class": model_class} | record["config"])
+    kind = registry.model_info(record["entry"]).model_class
+    write_json(folder / CONFIG_NAME, {"model_class": kind} | record["config"])
 
 
 def read_record(out: Path) -> dict[str, Any]:

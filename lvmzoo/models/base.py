@@ -292,6 +292,10 @@ class ZooModel(
         with checkpoint.Skeleton():
             return cls(config)
 
+    def component_config(self, component: str) -> dict[str, Any]:
+        """Return the config that a component depends on, one of `COMPONENTS`."""
+        return checkpoint.config_dict(self.config)
+
     def component_metadata(
         self, component: str, parts: Mapping[str, checkpoint.Component] | None = None
     ) -> dict[str, Any]:
@@ -304,7 +308,7 @@ class ZooModel(
         return {
             "model_class": type(self).__name__,
             "component": component,
-            "config": checkpoint.config_dict(self.config),
+            "config": self.component_config(component),
         }
 
     def _check_images(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:

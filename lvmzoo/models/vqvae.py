@@ -107,23 +107,26 @@ class VQVAE(ZooModel):
         self.autoencoder = Autoencoder(self.config)
         self.prior = _prior(self.config)
 
+    def component_config(self, component: str) -> dict[str, Any]:
+        """Return the config that a component depends on.
+
+        The autoencoder depends on no field of the prior, so that models which differ in their
+        priors share it.
+        """
+        config = super().component_config(component)
+        if component != "autoencoder":
+            return config
+        return {k: v for k, v in config.items() if k != "classes" and not k.startswith("prior")}
+
     def component_metadata(
         self, component: str, parts: Mapping[str, checkpoint.Component] | None = None
     ) -> dict[str, Any]:
         """Return what a component's file says of itself; see `ZooModel.component_metadata`.
 
-        The autoencoder's file depends on no field of the prior, so that models which differ in
-        their priors share it; the prior's file names the autoencoder whose codes it is for.
+        The prior's file names the autoencoder whose codes it is for.
         """
         metadata = super().component_metadata(component, parts)
-        if component == "autoencoder":
-            config = metadata["config"]
-            metadata["config"] = {
-                key: value
-                for key, value in config.items()
-                if key != "classes" and not key.startswith("prior")
-            }
-        else:
+        if component == "prior":
             metadata["autoencoder"] = self._sha256_of(
                 None if parts is None else parts["autoencoder"]
             )

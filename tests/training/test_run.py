@@ -9,7 +9,7 @@ from lvmzoo import CheckpointError, registry
 from training import checkpoints
 from training.data import sha256
 from training.loop import fit, fit_entry
-from training.run import EntryRun, OtherRunError, is_begun, records_of
+from training.run import EntryRun, OtherRunError, is_begun, read_record, records_of
 
 pytestmark = pytest.mark.usefixtures("few_revival_images")
 
@@ -82,3 +82,21 @@ def test_records_of_all_components():
     prior = {"component": "prior", "parts": {"autoencoder": {"component": "autoencoder"}}}
     assert list(records_of(prior)) == ["autoencoder", "prior"]
     assert records_of({"entry": "x"}) == {"model": {"entry": "x"}}
+
+
+def test_an_autoencoder_goes_on_whatever_its_prior_is_to_be(tmp_path):
+    first = vqvae_run(tmp_path / "run")
+    for run in first.runs:
+        run.out.mkdir()
+    assert fit(first.runs[0])
+    wider = {**first.info.config, "prior_channels": 8 + first.info.config["prior_channels"]}
+    autoencoder, prior = (replace(run, info=replace(run.info, config=wider)) for run in first.runs)
+    assert autoencoder.finished
+    assert fit(prior)
+    with pytest.raises(OtherRunError, match=r"its config \(prior_channels\) differs"):
+        first.runs[1].check_same(read_record(prior.out))
+    other = {**wider, "num_codes": 64}
+    with pytest.raises(OtherRunError, match=r"its config \(num_codes\) differs"):
+        replace(autoencoder, info=replace(first.info, config=other)).check_same(
+            read_record(autoencoder.out)
+        )
