@@ -3,10 +3,22 @@ import json
 import pytest
 import torch
 
-from lvmzoo import model_info, registry
+from lvmzoo import list_models, model_info, registry
 from lvmzoo.sets import scores
 from training.data import Split
 from training.release import cards, likelihood, records
+
+
+ENTRIES = [n for n in list_models(pretrained=True) if model_info(n).dataset in likelihood.COMPARED]
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_what_the_scores_of_an_entry_say_was_measured_on_the_weights_it_has(name):
+    weights = {component: file.sha256 for component, file in model_info(name).files.items()}
+    stored = json.loads((registry.WEIGHTS / scores.TEST_SCORES).read_text(encoding="utf-8"))[name]
+    found = records.read_record(name)["likelihood"]
+    assert found["weights"] == stored["weights"] == weights
+    assert found["score"] == stored["score"]
 
 
 def test_auroc_is_the_share_of_pairs_in_order():
