@@ -29,16 +29,20 @@ class Notes:
         """How many pictures each kind was done to."""
         return {kind: count for kind, (_, count) in self._found.items()}
 
-    def add(self, name: str, kind: str) -> None:
-        """Note that this was done to the picture of this name."""
-        first, count = self._found.get(kind, (name, 0))
-        self._found[kind] = first, count + 1
+    @property
+    def found(self) -> list[tuple[str, str, int]]:
+        """Each kind, the first picture that it was done to, and how many."""
+        return [(kind, first, count) for kind, (first, count) in self._found.items()]
+
+    def add(self, name: str, kind: str, count: int = 1) -> None:
+        """Note that this was done to the picture of this name, and to others of this count."""
+        first, before = self._found.get(kind, (name, 0))
+        self._found[kind] = first, before + count
 
     def include(self, other: "Notes") -> None:
         """Note what others have noted."""
-        for kind, (name, more) in other._found.items():
-            first, count = self._found.get(kind, (name, 0))
-            self._found[kind] = first, count + more
+        for kind, first, count in other.found:
+            self.add(first, kind, count)
 
     def lines(self) -> list[str]:
         """Return a line for each kind, with the first picture and how many more there are."""

@@ -4,8 +4,8 @@ Such a process imports no torch, so that it starts at once and is small.
 """
 
 import hashlib
+import json
 import os
-import pickle
 import queue
 import re
 import signal
@@ -13,9 +13,9 @@ import subprocess
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -39,13 +39,18 @@ class Wanted(NamedTuple):
     size: int
     content: int | None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.size, self.size, self.channels
+
 
 class Decoded(NamedTuple):
     """What became of some files: why each failed, or its bytes' SHA-256; and the pictures."""
 
     reasons: list[str | None]
     sha256: list[bytes | None]
-    pictures: list[np.ndarray]  # (H, W, C) uint8, of those that did not fail
+    pictures: np.ndarray  # (n, H, W, C) uint8, of those that did not fail
     notes: Notes
 
 
@@ -61,15 +66,17 @@ def picture_of(data: Any, wanted: Wanted, notes: Notes, name: str) -> np.ndarray
 
 def decode(names: Sequence[str], files: Sequence[bytes], wanted: Wanted) -> Decoded:
     """Decode files of which messages speak by these names."""
-    decoded = Decoded([], [], [], Notes())
+    notes, pictures = Notes(), [np.empty((0, *wanted.shape), np.uint8)]
+    reasons: list[str | None] = []
+    sha256: list[bytes | None] = []
     for name, data in zip(names, files, strict=True):
-        picture = picture_of(data, wanted, decoded.notes, name)
+        picture = picture_of(data, wanted, notes, name)
         failed = isinstance(picture, str)
-        decoded.reasons.append(picture if isinstance(picture, str) else None)
-        decoded.sha256.append(None if failed else hashlib.sha256(data).digest())
+        reasons.append(picture if isinstance(picture, str) else None)
+        sha256.append(None if failed else hashlib.sha256(data).digest())
         if not isinstance(picture, str):
-            decoded.pictures.append(picture)
-    return decoded
+            pictures.append(picture[None])
+    return Decoded(reasons, sha256, np.concatenate(pictures), notes)
 
 
 class Decoder:
@@ -98,17 +105,19 @@ class Decoder:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            pickle.dump((names, files, wanted), process.stdin)
-            process.stdin.flush()
-            found = pickle.load(process.stdout)
-        except (BrokenPipeError, EOFError, pickle.UnpicklingError):
+            _send(process.stdin, {"names": names, "wanted": wanted}, files)
+            found, (pixels, *sha256) = _receive(process.stdout)
+        except (BrokenPipeError, EOFError):
             code = process.wait()
             raise OSError(
                 f"the process that decodes pictures ended with code {code} at {names[0]} or one of "
                 f"the {len(names) - 1} after it"
             ) from None
-        assert isinstance(found, Decoded)
-        return found
+        notes = Notes()
+        for kind, name, count in found["notes"]:
+            notes.add(name, kind, count)
+        pictures = np.frombuffer(pixels, np.uint8).reshape(-1, *wanted.shape)
+        return Decoded(found["reasons"], [one or None for one in sha256], pictures, notes)
 
     def close(self) -> None:
         """End the process."""
@@ -172,8 +181,28 @@ def serve() -> None:
     sys.stdout = sys.stderr  # whoever prints must not print among the pictures
     while True:
         try:
-            names, files, wanted = pickle.load(source)
-            pickle.dump(decode(names, files, wanted), target)
-            target.flush()
+            facts, files = _receive(source)
+            found = decode(facts["names"], files, Wanted(*facts["wanted"]))
+            said = {"reasons": found.reasons, "notes": found.notes.found}
+            _send(target, said, [found.pictures.tobytes(), *(one or b"" for one in found.sha256)])
         except (BrokenPipeError, EOFError):
             return
+
+
+def _send(stream: IO[bytes], facts: Mapping[str, Any], parts: Sequence[bytes]) -> None:
+    """Write a line of JSON and bytes: nothing that could be more than data when it is read."""
+    sizes = [len(part) for part in parts]
+    stream.write(json.dumps({**facts, "sizes": sizes}).encode() + b"\n")
+    stream.writelines(parts)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    facts: dict[str, Any] = json.loads(line)
+    parts = [stream.read(size) for size in facts["sizes"]]
+    if [len(part) for part in parts] != facts["sizes"]:
+        raise EOFError
+    return facts, parts

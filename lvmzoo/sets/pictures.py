@@ -58,7 +58,7 @@ def _block(
     shard: int, names: Sequence[str], loaded: Iterator[Loaded], wanted: Wanted, decoder: Decoder
 ) -> Block:
     done: list[Done] = []
-    pictures: list[np.ndarray] = []
+    pictures = [np.empty((0, *wanted.shape), np.uint8)]
     notes = Notes()
     waiting: list[tuple[int, bytes]] = []
 
@@ -69,7 +69,7 @@ def _block(
         found = decoder([names[i] for i, _ in waiting], files, wanted)
         for (i, _), reason, sha256 in zip(waiting, found.reasons, found.sha256, strict=True):
             done[i] = Done(reason) if reason is not None else done[i]._replace(sha256=sha256)
-        pictures.extend(found.pictures)
+        pictures.append(found.pictures)
         notes.include(found.notes)
         waiting.clear()
 
@@ -83,5 +83,4 @@ def _block(
         if sum(len(data) for _, data in waiting) >= _MESSAGE:
             decode()
     decode()
-    empty = np.empty((0, wanted.size, wanted.size, wanted.channels), np.uint8)
-    return Block(shard, done, np.stack(pictures) if pictures else empty, notes)
+    return Block(shard, done, np.concatenate(pictures), notes)

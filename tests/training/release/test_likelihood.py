@@ -8,7 +8,6 @@ from lvmzoo.sets import scores
 from training.data import Split
 from training.release import cards, likelihood, records
 
-
 ENTRIES = [n for n in list_models(pretrained=True) if model_info(n).dataset in likelihood.COMPARED]
 
 
