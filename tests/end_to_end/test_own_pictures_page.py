@@ -31,7 +31,8 @@ def commands() -> list[str]:
     """Return the commands of the page in order, one a line."""
     text = (ROOT / "docs/own-pictures.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```(?:bash|sh)?\n(.*?)^```", text, flags=re.M | re.S)
-    return [line for block in blocks for line in block.splitlines() if line]
+    lines = (line for block in blocks for line in block.replace("\\\n", " ").splitlines())
+    return [line for line in lines if line]
 
 
 def draw(folder: Path) -> None:
