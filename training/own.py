@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import click
 
-from lvmzoo.checkpoint import CheckpointError, Skeleton, config_dict
-from lvmzoo.loading import model_class
+from lvmzoo.checkpoint import CheckpointError, config_dict
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo
-from training.families import config_of
+from training.families import component_config, config_of
 from training.recipe import RecipeError, parse_settings
 
 __all__ = ["configure", "data_of", "for_pictures", "same_component"]
@@ -67,9 +66,7 @@ def data_of(info: ModelInfo) -> DataSet:
 
 def same_component(info: ModelInfo, other: ModelInfo, component: str) -> bool:
     """Whether a component of one model could be loaded into the other."""
-    cls = model_class(info.model_class)
-    with Skeleton():
-        one, two = (cls(config_of(i)).component_metadata(component) for i in (info, other))
+    one, two = (component_config(i, component) for i in (info, other))
     return one == two
 
 

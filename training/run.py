@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from lvmzoo import registry
-from lvmzoo.checkpoint import CheckpointError, Skeleton
+from lvmzoo.checkpoint import CheckpointError
 from lvmzoo.files import atomic_folder, write_json
-from lvmzoo.loading import model_class
 from lvmzoo.models.base import CONFIG_NAME
 from lvmzoo.registry import ModelInfo
 from training import checkpoints
 from training.data import Split, sha256
-from training.families import config_of, family_of
+from training.families import component_config, config_of, family_of
 from training.families.base import Family
 from training.init import Init
 from training.recipe import EntryRecipe, Recipe, with_defaults
@@ -112,9 +111,7 @@ class Run:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued."""
-        with Skeleton():
-            model = model_class(self.info.model_class)(self.config)
-        matters = model.component_config(self.component)
+        matters = component_config(self.info, self.component)
         config = {k: v for k, v in self.info.config.items() if k in matters}
         identity = {
             "entry": self.info.name,
@@ -266,8 +263,8 @@ def is_begun(out: Path) -> bool:
 
 def write_config(folder: Path, record: Mapping[str, Any]) -> None:
     """Write the config.json of a model from the record of its run."""
-    kind = registry.model_info(record["entry"]).model_class
-    write_json(folder / CONFIG_NAME, {"model_class": kind} | record["config"])
+    model_class = registry.model_info(record["entry"]).model_class
+    write_json(folder / CONFIG_NAME, {"model_class": model_class} | record["config"])
 
 
 def read_record(out: Path) -> dict[str, Any]:
