@@ -1,7 +1,6 @@
 """The formats of a graph: how a function of a model is written to a file, and run from it."""
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from lvmzoo.extra import needed
 from lvmzoo.nn.graph import Graph
 
 __all__ = ["BATCH", "FORMATS", "OPSET", "Format", "Run"]
@@ -45,10 +45,7 @@ class Format(NamedTuple):
             ImportError: One is absent.
         """
         for name in self.needs:
-            try:
-                import_module(name)
-            except ImportError:
-                raise ImportError(f"{name} is needed; pip install 'lvmzoo[export]'") from None
+            needed(name, "export")
 
 
 class _Module(nn.Module):

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from lvmzoo.checkpoint import CheckpointError
+from lvmzoo.extra import needed
 from lvmzoo.files import atomic_file, atomic_folder, write_json
 from lvmzoo.models.base import ZooModel
 from lvmzoo.sets.encoder import decoder_weights
-from lvmzoo.sets.extra import needed
 from lvmzoo.sets.pictures import BLOCK
 from lvmzoo.sets.plan import OtherSetError, check_output
 from lvmzoo.sets.progress import Progress

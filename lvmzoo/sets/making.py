@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 import lvmzoo
+from lvmzoo.extra import needed
 from lvmzoo.images import transform
 from lvmzoo.models.base import ZooModel
 from lvmzoo.notes import Notes
 from lvmzoo.sets.decoder import Decoders
 from lvmzoo.sets.encoder import Encoder, as_images, decoder_weights
-from lvmzoo.sets.extra import needed
 from lvmzoo.sets.pictures import Block, blocks
 from lvmzoo.sets.plan import Plan, check_folder, open_plan
 from lvmzoo.sets.progress import Progress

@@ -15,8 +15,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lvmzoo.extra import needed
 from lvmzoo.files import atomic_file, write_json
-from lvmzoo.sets.extra import needed
 from lvmzoo.sets.sources import INFO_NAME, Input, Listed, Source, SourceError, listing
 
 __all__ = [

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from lvmzoo.extra import needed
 from lvmzoo.sets import storage
-from lvmzoo.sets.extra import needed
 from lvmzoo.sets.sources import Input, Source, image_columns, label_column
 
 __all__ = ["Loaded", "Reader"]

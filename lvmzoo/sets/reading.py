@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lvmzoo.extra import needed
 from lvmzoo.files import expand_user
-from lvmzoo.sets.extra import needed
 from lvmzoo.sets.plan import Plan
 from lvmzoo.sets.shards import Worker, missing, shard_path
 from lvmzoo.sets.sources import INFO_NAME

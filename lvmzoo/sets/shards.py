@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lvmzoo.extra import needed
 from lvmzoo.files import atomic_file
-from lvmzoo.sets.extra import needed
 from lvmzoo.sets.plan import FOOTER_KEY, Plan, beside_others
 
 __all__ = ["FAILURES_NAME", "Done", "Worker", "finish", "missing", "shard_path", "write_shard"]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lvmzoo.extra import needed
 from lvmzoo.images import EXTENSIONS, is_hidden
 from lvmzoo.sets import storage
-from lvmzoo.sets.extra import needed
 
 __all__ = ["INFO_NAME", "Input", "Listed", "Source", "SourceError", "image_columns", "listing"]
 

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any, NamedTuple
 
-from lvmzoo.sets.extra import needed
+from lvmzoo.extra import needed
 
 __all__ = [
     "Entry",

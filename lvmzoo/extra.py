@@ -1,0 +1,25 @@
+"""Libraries that only a part of the package needs; a missing one is named with its extra."""
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["needed"]
+
+
+def needed(module: str, extra: str = "data") -> Any:
+    """Import a module of an extra.
+
+    Arguments:
+        module: Its name.
+        extra: The extra that installs it: "data" for whole data sets, "export" for graphs.
+
+    Raises:
+        ImportError: It is not installed; the message says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"this needs {package} ({error}): pip install 'lvmzoo[{extra}]'"
+        ) from None
