@@ -135,7 +135,7 @@ class _Family:
 
 
 _IMAGE_SETS = ("mnist", "cifar10", "svhn")
-# Depth at 8x8 behind narrow convolutions makes most of a CPU's time; docs/recipes.md has the trials.
+# Depth at 8x8 behind narrow convolutions makes most of a CPU's time: docs/recipes.md.
 _DEEPER = {
     "width": 128,
     "stem_width": 64,

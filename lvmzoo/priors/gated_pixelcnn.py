@@ -72,7 +72,7 @@ class GatedPixelCNN(CodePrior):
         """Return the logits (n, K, H, W); see `CodePrior.logits`."""
         x = self.embedding(codes).permute(0, 3, 1, 2)
         v, h = self.above(x), self.left(shift_right(x))
-        # In the activations' dtype: under autocast a float32 bias would make all that follows float32.
+        # Under autocast, biases in float32 would make all that follows float32.
         biases = self.label_biases(labels)[..., None, None].to(v.dtype)
         for layer, bias in zip(self.layers, biases.unbind(), strict=True):
             v, more = layer(v, h, *bias.unbind())

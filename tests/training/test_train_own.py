@@ -171,8 +171,8 @@ def test_a_resumed_prior_finds_its_codes(mine, tmp_path, monkeypatch):
         if (out / "prior").exists() and list((out / "prior").glob("checkpoint-*")):
             break
     assert "go on with --resume" in result.output
-    codes = sorted(path.name[:11] for path in (out / "prior/scratch").glob("codes-*"))
-    assert codes == ["codes-flip-", "codes-none-"]
+    codes = sorted(path.name[:13] for path in (out / "prior/scratch").glob("codes-*"))
+    assert codes == ["codes-flip-0-", "codes-flip-1-"]
     made = []
     plain = rows._fill
     monkeypatch.setattr(rows, "_fill", lambda *a: (made.append(a), plain(*a)))

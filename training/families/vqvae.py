@@ -15,7 +15,7 @@ from lvmzoo import save_images
 from lvmzoo.checks import check_count
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo
-from training.augment import draw_noise, flipped
+from training.augment import draw_noise
 from training.data import Rows, Split, as_input, batch_size, make_rows, resident, sha256
 from training.families.base import (
     Family,
@@ -64,10 +64,14 @@ class PriorRecipe(Recipe):
 
     label_dropout: float = 0.0  # share of the examples that are shown without their label
     dropout: float = 0.0  # share of what a layer adds that is left out
+    # Copies of the training set, each image augmented anew, that are encoded before the first step;
+    # 0 augments and encodes each batch when it is due. Matters where there is endless augmentation.
+    copies: int = 0
 
     def __post_init__(self) -> None:
         """Check that one can train with these values."""
         super().__post_init__()
+        check_count(self.copies, "copies", least=0)
         shown, dropout = self.label_dropout, self.dropout
         require(0 <= shown <= 1, f"label_dropout must be in [0, 1], not {shown}")
         require(0 <= dropout < 1, f"dropout must be in [0, 1), not {dropout}")
@@ -129,9 +133,10 @@ class _AutoencoderObjective(Objective):
 class _PriorObjective(Objective):
     """The prior of a VQ-VAE, on codes of its finished autoencoder.
 
-    The training set is encoded once as it is, and once flipped if that is the augmentation, into
-    files that a resumed run finds; images under any other augmentation, or of a run of few steps,
-    are encoded when their batch is due. A split may also hold codes (N, H / 4, W / 4) already.
+    The training set is encoded once as it is, and once flipped if that is the augmentation, or as
+    often as the recipe's `copies` under any other, into files that a resumed run finds; without
+    copies, or in a run of few steps, images are encoded when their batch is due. A split may also
+    hold codes (N, H / 4, W / 4) already.
     """
 
     component = "prior"
@@ -154,11 +159,11 @@ class _PriorObjective(Objective):
         self.codes: list[Tensor | Rows] = []
         if len(split.x.shape) == 3:
             self.codes.append(self.x)
-        elif scratch is not None and recipe.augment in ("none", "flip"):
+        elif scratch is not None:
             of = hashlib.sha256(f"{model.autoencoder_sha256()} {sha256(split)}".encode())
-            for kind in ("none", "flip")[: 1 + (recipe.augment == "flip")]:
-                folder = scratch / f"codes-{kind}-{of.hexdigest()[:16]}"
-                codes = self._encode_all(folder, kind, deadline)
+            for copy in range({"none": 1, "flip": 2}.get(recipe.augment, recipe.copies)):
+                folder = scratch / f"codes-{recipe.augment}-{copy}-{of.hexdigest()[:16]}"
+                codes = self._encode_all(folder, copy, deadline)
                 self.codes.append(resident(codes, model.device))
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -169,9 +174,9 @@ class _PriorObjective(Objective):
         if not self.codes:
             codes = _encode(self.model, self.images(index, shift))
         else:
-            codes, *other = (self.rows(codes, index).long() for codes in self.codes)
-            if other:
-                codes = torch.where(flipped(shift)[:, None, None], other[0], codes)
+            copies = torch.stack([self.rows(codes, index) for codes in self.codes])
+            which = (shift[:, 0] * len(copies)).long()
+            codes = copies[which, torch.arange(len(which), device=which.device)].long()
         none = self.model.prior.num_labels
         labels = self.labels[index.to(self.labels.device)] if none else None
         if labels is not None:
@@ -186,13 +191,16 @@ class _PriorObjective(Objective):
         if self.recipe.dropout:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
-    def _encode_all(self, folder: Path, kind: str, deadline: float) -> Rows:
-        config = self.model.config
+    def _encode_all(self, folder: Path, copy: int, deadline: float) -> Rows:
+        config, kind = self.model.config, self.recipe.augment
 
         def encode(start: int, stop: int) -> tuple[np.ndarray, None]:
-            x = as_input(self.rows(self.x, torch.arange(start, stop)))
-            codes = _encode(self.model, x.flip(3) if kind == "flip" else x)
-            return codes.cpu().numpy(), None
+            seed = int(np.random.SeedSequence([copy, start]).generate_state(1)[0])
+            noise = draw_noise(stop - start, torch.Generator().manual_seed(seed))
+            if kind == "flip":
+                noise.fill_(copy)  # all or none
+            x = self.images(torch.arange(start, stop), noise.to(self.model.device))
+            return _encode(self.model, x).cpu().numpy(), None
 
         shape, dtype = (len(self.x), *config.grid), _smallest_dtype(config.num_codes)
         return make_rows(folder, shape, dtype, encode, batch_size(self.x.shape), deadline)[0]

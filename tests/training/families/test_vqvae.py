@@ -134,10 +134,36 @@ def test_a_prior_is_trained_on_the_codes_of_the_exported_autoencoder(trained):
         assert batch["labels"] is None
 
 
+def test_copies_are_encoded_ahead_and_drawn_by_the_noise(trained, tmp_path):
+    entry, model = trained
+    run = entry.runs[1]
+    pictures = run.train.x[:].float() / 255
+    index = torch.arange(len(pictures))
+
+    def drawn(kind: str, copies: int, noise: float) -> torch.Tensor:
+        recipe = replace(run.recipe, augment=kind, copies=copies)
+        trainer = Trainer(replace(run, recipe=recipe, out=tmp_path / kind))
+        assert len(trainer.objective.codes) == {"none": 1, "flip": 2}.get(kind, copies)
+        noise = torch.full((len(index), 4), noise)
+        return trainer.objective.batch(index, noise, torch.ones(len(index)))["codes"]
+
+    plain, flipped = model.encode(pictures), model.encode(pictures.flip(3))
+    assert torch.equal(drawn("none", 0, 0.9), plain)
+    assert torch.equal(drawn("flip", 0, 0.49), plain)
+    assert torch.equal(drawn("flip", 0, 0.5), flipped)
+    first, same, third = (drawn("shift", 3, noise) for noise in (0.0, 0.3, 0.9))
+    assert torch.equal(first, same)
+    moved = {bytes(codes.numpy()) for codes in (first, third, plain)}
+    assert len(moved) == 3
+    shifts = torch.cartesian_prod(*[torch.arange(0.1, 1, 0.2)] * 2, *[torch.zeros(1)] * 2)
+    all_shifts = model.encode(augment(pictures[:1].expand(25, -1, -1, -1), "shift", shifts))
+    for codes in (first, third):
+        assert (codes[0] == all_shifts).all((1, 2)).any()
+
+
 def test_labels_are_dropped_as_the_noise_says(trained):
-    gated = vqvae_run(trained[0].out.parent / "vqvae_gated_svhn", "vqvae_gated_svhn")
-    assert gated.runs[0].recipe.label_dropout == 0.5
-    trainer = Trainer(gated.runs[0])
+    out, half = trained[0].out.parent / "vqvae_gated_svhn", ("prior.label_dropout=0.5",)
+    trainer = Trainer(vqvae_run(out, "vqvae_gated_svhn", settings=half).runs[0])
     drop = torch.tensor([0.1, 0.49, 0.51, 0.9])
     batch = trainer.objective.batch(torch.arange(4), torch.zeros(4, 4), drop)
     assert batch["labels"].tolist() == [10, 10, 2, 3]
