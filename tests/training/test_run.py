@@ -66,7 +66,8 @@ def test_a_component_of_another_entry_is_that_of_its_run_or_the_bundled_one(tmp_
     assert entry.runs[0].given == entry.given
 
 
-def test_a_run_is_planned_by_recipe_variants_and_settings(tmp_path):
+def test_a_run_is_planned_by_recipe_variants_and_settings(tmp_path, recipes):
+    recipes.set("vqvae_svhn", short={"prior": {"epochs": 3}})
     recipe = recipe_of("vqvae_svhn", ("prior.lr=0.5",), ("short",))
     data = noise(4)
     entry = EntryRun.plan(small_info("vqvae_svhn"), recipe, (data, data), tmp_path / "run")
