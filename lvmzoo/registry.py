@@ -324,7 +324,7 @@ def model_info(name: str) -> ModelInfo:
     config: dict[str, Any] = {"dataset": data.name}
     if images:
         config |= {"in_channels": data.shape[0], "classes": data.classes}
-    config |= family.config | family.configs.get(data.name, {})
+    config |= {**family.config, **family.configs.get(data.name, {})}
     facts = deepcopy(_index().get(name, {}))  # the caller may change what it gets
     facts["files"] = {k: WeightsFile(**v) for k, v in facts.get("files", {}).items()}
     return ModelInfo(
