@@ -61,10 +61,8 @@ def _block(
     pictures = [np.empty((0, *wanted.shape), np.uint8)]
     notes = Notes()
     waiting: list[tuple[int, bytes]] = []
-    size = 0  # of what waits
 
     def decode() -> None:
-        nonlocal size
         if not waiting:
             return
         files = [data for _, data in waiting]
@@ -74,7 +72,6 @@ def _block(
         pictures.append(found.pictures)
         notes.include(found.notes)
         waiting.clear()
-        size = 0
 
     for i, one in enumerate(loaded):
         if isinstance(one, str):
@@ -83,8 +80,7 @@ def _block(
         data, label, text = one
         done.append(Done(label=label, json=text))
         waiting.append((i, data))
-        size += len(data)
-        if size >= _MESSAGE:
+        if sum(len(data) for _, data in waiting) >= _MESSAGE:
             decode()
     decode()
     return Block(shard, done, np.concatenate(pictures), notes)
