@@ -5,6 +5,8 @@ from typing import Any
 
 __all__ = ["needed"]
 
+_NEED = {"data": "whole data sets need", "export": "graphs need"}  # by extra
+
 
 def needed(module: str, extra: str = "data") -> Any:
     """Import a module of an extra.
@@ -21,5 +23,5 @@ def needed(module: str, extra: str = "data") -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(
-            f"this needs {package} ({error}): pip install 'lvmzoo[{extra}]'"
+            f"{_NEED[extra]} {package} ({error}): pip install 'lvmzoo[{extra}]'"
         ) from None

@@ -254,7 +254,7 @@ def test_without_pyarrow_the_extra_is_named(vae_folder, source, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     line = encode(vae_folder, source, tmp_path / "out", status=1)
-    assert "this needs pyarrow" in line
+    assert "whole data sets need pyarrow" in line
     assert "pip install 'lvmzoo[data]'" in line
 
 
