@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -17,21 +16,12 @@ from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from training import checkpoints
 from training.data import as_input, batch_size
+from training.generators import generator_for
 from training.run import RESERVE, Run
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on, or cannot begin on this device."""
-
-
-def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
-    """Return the generator of one step or epoch: a function of its arguments alone.
-
-    Nothing is carried from step to step, hence a resumed run draws what an undisturbed one
-    would have drawn, and every process of a distributed run draws the whole batch's noise.
-    """
-    entropy = np.random.SeedSequence([seed, *stream.encode(), index])
-    return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -14,8 +14,9 @@ from support.runs import (
 
 from lvmzoo import CheckpointError
 from training import checkpoints
+from training.generators import generator_for
 from training.loop import fit_entry
-from training.trainer import Trainer, TrainingError, generator_for
+from training.trainer import Trainer, TrainingError
 
 pytestmark = pytest.mark.usefixtures("few_revival_images")
 

@@ -35,6 +35,7 @@ from training.families.images import (
     draw_images,
     make_images,
 )
+from training.generators import generator_for
 from training.metrics import code_baselines, perplexity, psnr, squared_error, ssim
 from training.recipe import Recipe, require
 
@@ -175,7 +176,7 @@ class _PriorObjective(Objective):
             codes = _encode(self.model, self.images(index, shift))
         else:
             copies = torch.stack([self.rows(codes, index) for codes in self.codes])
-            which = (shift[:, 0] * len(copies)).long()
+            which = (shift[:, 0] * len(copies)).long()  # of two, as `augment` flips
             codes = copies[which, torch.arange(len(which), device=which.device)].long()
         none = self.model.prior.num_labels
         labels = self.labels[index.to(self.labels.device)] if none else None
@@ -195,8 +196,7 @@ class _PriorObjective(Objective):
         config, kind = self.model.config, self.recipe.augment
 
         def encode(start: int, stop: int) -> tuple[np.ndarray, None]:
-            seed = int(np.random.SeedSequence([copy, start]).generate_state(1)[0])
-            noise = draw_noise(stop - start, torch.Generator().manual_seed(seed))
+            noise = draw_noise(stop - start, generator_for(copy, "", start))
             if kind == "flip":
                 noise.fill_(copy)  # all or none
             x = self.images(torch.arange(start, stop), noise.to(self.model.device))
