@@ -73,11 +73,13 @@ def test_two_entries_share_one_file(trained, empty):
     assert model_info(GATED).files["autoencoder"] == model_info(PLAIN).files["autoencoder"]
     text = (empty / "model_cards" / f"{GATED}.md").read_text()
     assert f"The autoencoder is that of `{PLAIN}`" in text
-    assert "**This prior is short of its recipe: 1 epoch of 60.**" in text
+    whole = recipe_of(GATED).components["prior"].epochs
+    assert f"**This prior is short of its recipe: 1 epoch of {whole}.**" in text
     assert f"({GATED}_classes.png)" in text
     assert f"Beside `{PLAIN}` (the same codes, 1 epoch)" in text
     text = (empty / "model_cards" / f"{PLAIN}.md").read_text()
-    assert "**This autoencoder is short of its recipe: 1 epoch of 80.**" in text
+    whole = recipe_of(PLAIN).components["autoencoder"].epochs
+    assert f"**This autoencoder is short of its recipe: 1 epoch of {whole}.**" in text
     table = (empty / "README.md").read_text()
     assert f"[`{GATED}`](model_cards/{GATED}.md)" in table
     assert table.startswith("before")
