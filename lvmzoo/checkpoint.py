@@ -83,6 +83,11 @@ def read_config(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise CheckpointError(f"{path} is larger than any config of this zoo")
         config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent} holds no model: it has no {path.name}, which a training run writes when "
+            "it is complete"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
