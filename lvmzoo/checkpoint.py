@@ -85,8 +85,8 @@ def read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path.parent} holds no model: it has no {path.name}, which a training run writes when "
-            "it is complete"
+            f"{path.parent} holds no model: it has no {path.name}, which a training run writes "
+            "when it is complete"
         ) from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
