@@ -89,7 +89,7 @@ def fit(run: Run) -> bool:
                 break
         bar.close()
     if trainer.step < run.total_steps:
-        rest = trainer.seconds / max(1, trainer.step) * (run.total_steps - trainer.step)
+        rest = trainer.seconds / trainer.step * (run.total_steps - trainer.step)
         trainer.accelerator.print(
             f"stopped at step {trainer.step} of {run.total_steps} of the {run.component}, "
             f"about {tqdm.format_interval(rest)} before its end; go on with --resume"

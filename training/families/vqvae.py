@@ -176,7 +176,7 @@ class _PriorObjective(Objective):
             codes = _encode(self.model, self.images(index, shift))
         else:
             copies = torch.stack([self.rows(codes, index) for codes in self.codes])
-            which = (shift[:, 0] * len(copies)).long()  # of two, as `augment` flips
+            which = (shift[:, 0] * len(copies)).long()  # of two, the flipped where `augment` flips
             codes = copies[which, torch.arange(len(which), device=which.device)].long()
         none = self.model.prior.num_labels
         labels = self.labels[index.to(self.labels.device)] if none else None
