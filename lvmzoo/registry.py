@@ -129,21 +129,18 @@ class _Family:
     paper: str
     datasets: tuple[str, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
-    # What the entries of some data sets have beside.
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prefix: str = ""  # of the entries' names, where it is not the family's name
 
 
 _IMAGE_SETS = ("mnist", "cifar10", "svhn")
 # Depth at 8x8 behind narrow convolutions makes most of a CPU's time: docs/recipes.md.
-_DEEPER = {
+_AUTOENCODER = {
     "width": 128,
     "stem_width": 64,
     "stem_layers": 1,
     "residual_layers": 4,
     "norm_groups": 8,
 }
-_AUTOENCODERS = {"cifar10": _DEEPER, "svhn": _DEEPER}
 _VAE_PAPER = "Kingma and Welling 2013, https://arxiv.org/abs/1312.6114"
 _FAMILIES = {
     "vae2d": _Family(
@@ -176,15 +173,14 @@ _FAMILIES = {
         summary="VQ-VAE, 8x8 codes of 128, PixelCNN prior",
         paper="van den Oord et al. 2017, https://arxiv.org/abs/1711.00937",
         datasets=_IMAGE_SETS,
-        configs=_AUTOENCODERS,
+        config=_AUTOENCODER,
     ),
     "vqvae_gated": _Family(
         model_class="VQVAE",
         summary="VQ-VAE, 8x8 codes of 128, class-conditional Gated PixelCNN prior",
         paper="van den Oord et al. 2016, https://arxiv.org/abs/1606.05328",
         datasets=_IMAGE_SETS,
-        config={"prior": "gated_pixelcnn"},
-        configs=_AUTOENCODERS,
+        config={**_AUTOENCODER, "prior": "gated_pixelcnn"},
     ),
 }
 _ENTRIES = {
@@ -324,7 +320,7 @@ def model_info(name: str) -> ModelInfo:
     config: dict[str, Any] = {"dataset": data.name}
     if images:
         config |= {"in_channels": data.shape[0], "classes": data.classes}
-    config |= {**family.config, **family.configs.get(data.name, {})}
+    config |= family.config
     facts = deepcopy(_index().get(name, {}))  # the caller may change what it gets
     facts["files"] = {k: WeightsFile(**v) for k, v in facts.get("files", {}).items()}
     return ModelInfo(
