@@ -15,7 +15,8 @@ from benchmarks._harness import PEERS, ROOT, Row, Settings, alternate, ratio_row
 def test_a_benchmark_runs_and_writes_ratios(name, tmp_path):
     output = tmp_path / "bench.json"
     command = [sys.executable, "-m", "benchmarks", name, "--smoke", "--json", str(output)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     record = json.loads(output.read_text())
     assert record["environment"]["threads"] >= 1
     assert "torch" in record["environment"]["versions"]

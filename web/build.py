@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from filelock import FileLock
 
 from lvmzoo import __version__
 from lvmzoo.console import failing_cleanly
@@ -56,17 +57,29 @@ def install() -> None:
     Raises:
         RuntimeError: There is no npm, or it failed.
     """
-    lock, done = WEB / "package-lock.json", WEB / "node_modules/.package-lock.json"
-    if done.is_file() and done.stat().st_mtime >= lock.stat().st_mtime:
+    if _is_installed():
         return
+    # npm empties the folder before it fills it, even while another npm fills it.
+    with FileLock(WEB / ".node_modules.lock"):
+        if not _is_installed():
+            _install()
+
+
+def _is_installed() -> bool:
+    wanted, done = WEB / "package-lock.json", WEB / "node_modules/.package-lock.json"
+    return done.is_file() and done.stat().st_mtime >= wanted.stat().st_mtime
+
+
+def _install() -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise RuntimeError("npm is needed, which comes with Node.js: it fetches what the page uses")
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     result = subprocess.run(command, cwd=WEB, capture_output=True, text=True)
     if result.returncode:
-        lines = result.stderr.strip().splitlines() or ["it does not say why"]
-        raise RuntimeError(f"npm failed to install what web/package-lock.json names: {lines[-1]}")
+        said = [line for line in result.stderr.splitlines() if line and "complete log" not in line]
+        reason = said[-1] if said else "it does not say why"
+        raise RuntimeError(f"npm failed to install what web/package-lock.json names: {reason}")
 
 
 def copy_page(output: Path) -> None:

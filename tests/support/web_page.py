@@ -1,5 +1,6 @@
 """How tests speak with a page that is open."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -41,10 +42,13 @@ def call(page: Any, method: str, **args: Any) -> Any:
     return page.evaluate(_CALL, request)
 
 
-def until(page: Any, expression: str, seconds: int = 180) -> None:
-    """Wait until an expression is true; Playwright's own way needs eval, which the page forbids."""
+def until(page: Any, condition: str | Callable[[], bool], seconds: int = 180) -> None:
+    """Wait until something is so: JavaScript that is true, or a function that asks the page more.
+
+    Playwright's own way needs eval, which the page forbids.
+    """
     for _ in range(10 * seconds):
-        if page.evaluate(expression):
+        if page.evaluate(condition) if isinstance(condition, str) else condition():
             return
         page.wait_for_timeout(100)
-    raise AssertionError(f"never true: {expression}")
+    raise AssertionError(f"never true: {condition}")

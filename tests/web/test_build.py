@@ -1,5 +1,6 @@
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
@@ -77,6 +78,38 @@ def test_without_npm_the_build_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(build, "WEB", tmp_path)  # where nothing is installed
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match=r"npm is needed, which comes with Node\.js"):
+        build.install()
+
+
+# An npm that cannot stand another beside it, as the real one cannot.
+NPM = """#!/bin/sh
+mkdir busy || exit 1
+sleep 0.2
+mkdir node_modules && touch node_modules/.package-lock.json
+rmdir busy
+"""
+
+
+def test_builds_that_start_at_once_install_once(monkeypatch, tmp_path):
+    npm = tmp_path / "npm"
+    npm.write_text(NPM)
+    npm.chmod(0o755)
+    (tmp_path / "package-lock.json").touch()
+    monkeypatch.setattr(build, "WEB", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: str(npm))
+    with ThreadPoolExecutor(3) as builds:
+        for started in [builds.submit(build.install) for _ in range(3)]:
+            started.result()
+
+
+def test_npm_that_fails_is_quoted(monkeypatch, tmp_path):
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho 'no space' >&2\necho 'A complete log of this run' >&2\nexit 1\n")
+    npm.chmod(0o755)
+    (tmp_path / "package-lock.json").touch()
+    monkeypatch.setattr(build, "WEB", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: str(npm))
+    with pytest.raises(RuntimeError, match=r"names: no space$"):
         build.install()
 
 
