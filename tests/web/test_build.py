@@ -104,7 +104,7 @@ def test_builds_that_start_at_once_install_once(monkeypatch, tmp_path):
 
 def test_npm_that_fails_is_quoted(monkeypatch, tmp_path):
     npm = tmp_path / "npm"
-    npm.write_text("#!/bin/sh\necho 'no space' >&2\necho 'A complete log of this run' >&2\nexit 1\n")
+    npm.write_text("#!/bin/sh\n(echo 'no space'; echo 'A complete log of this run') >&2\nexit 1\n")
     npm.chmod(0o755)
     (tmp_path / "package-lock.json").touch()
     monkeypatch.setattr(build, "WEB", tmp_path)
