@@ -81,34 +81,32 @@ def test_without_npm_the_build_says_so(monkeypatch, tmp_path):
         build.install()
 
 
-# An npm that cannot stand another beside it, as the real one cannot.
-NPM = """#!/bin/sh
-mkdir busy || exit 1
-sleep 0.2
-mkdir node_modules && touch node_modules/.package-lock.json
-rmdir busy
-"""
+@pytest.fixture
+def npm(monkeypatch, tmp_path):
+    """Have a script stand for npm, in a folder where nothing is installed."""
+
+    def stand(*lines: str) -> None:
+        script = tmp_path / "npm"
+        script.write_text("\n".join(["#!/bin/sh", *lines]))
+        script.chmod(0o755)
+        (tmp_path / "package-lock.json").touch()
+        monkeypatch.setattr(build, "WEB", tmp_path)
+        monkeypatch.setattr(shutil, "which", lambda name: str(script))
+
+    return stand
 
 
-def test_builds_that_start_at_once_install_once(monkeypatch, tmp_path):
-    npm = tmp_path / "npm"
-    npm.write_text(NPM)
-    npm.chmod(0o755)
-    (tmp_path / "package-lock.json").touch()
-    monkeypatch.setattr(build, "WEB", tmp_path)
-    monkeypatch.setattr(shutil, "which", lambda name: str(npm))
+def test_builds_that_start_at_once_install_once(npm):
+    # Like the real one, it cannot stand another beside it.
+    made = "mkdir node_modules && touch node_modules/.package-lock.json"
+    npm("mkdir busy || exit 1", "sleep 0.2", made, "rmdir busy")
     with ThreadPoolExecutor(3) as builds:
         for started in [builds.submit(build.install) for _ in range(3)]:
             started.result()
 
 
-def test_npm_that_fails_is_quoted(monkeypatch, tmp_path):
-    npm = tmp_path / "npm"
-    npm.write_text("#!/bin/sh\n(echo 'no space'; echo 'A complete log of this run') >&2\nexit 1\n")
-    npm.chmod(0o755)
-    (tmp_path / "package-lock.json").touch()
-    monkeypatch.setattr(build, "WEB", tmp_path)
-    monkeypatch.setattr(shutil, "which", lambda name: str(npm))
+def test_npm_that_fails_is_quoted(npm):
+    npm("echo 'no space' >&2", "echo 'A complete log of this run' >&2", "exit 1")
     with pytest.raises(RuntimeError, match=r"names: no space$"):
         build.install()
 
