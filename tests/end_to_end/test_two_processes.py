@@ -50,7 +50,12 @@ def start(processes, name, out, options):
 
 def train(processes, name, out, options):
     process = start(processes, name, out, options)
-    _, errors = process.communicate()
+    try:
+        _, errors = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torch's launcher ends its workers with itself
+        _, errors = process.communicate(timeout=60)
+        pytest.fail(f"still at it after five minutes; it said: {errors}")
     assert process.returncode == 0, errors
 
 
