@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from support import ROOT
-from support.command import call
+from support.command import call, run_python
 
 from lvmzoo import list_models, model_info
 
@@ -99,15 +99,10 @@ def test_the_python_of_the_page_on_data_sets_runs(desk, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_ray_of_the_page_on_data_sets_runs(desk, monkeypatch):
+def test_the_ray_of_the_page_on_data_sets_runs(desk):
     block = next(block for block in blocks_of_data_sets() if "import ray" in block)
-    values: dict = {}
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of its actors
-    try:
-        values["__name__"] = "__main__"
-        exec(block, values)
-    finally:
-        values["ray"].shutdown()
+    (desk / "by_ray.py").write_text(block)
+    run_python("by_ray.py", timeout=600)
     found = pq.read_table(desk / "codes-by-ray").to_pylist()
     assert [Path(row["path"]).name for row in found] == ["c.png"]
     assert found[0]["failure"] is None

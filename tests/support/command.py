@@ -1,8 +1,13 @@
-"""Run `lvmzoo` in this process."""
+"""Run `lvmzoo` in this process, and Python in another."""
+
+import os
+import subprocess
+import sys
 
 from click.testing import CliRunner
 
 from lvmzoo.cli import main
+from support import ROOT
 
 
 def call(*arguments, status: int = 0):
@@ -20,3 +25,16 @@ def refused(status: int, *arguments) -> str:
     assert stderr.startswith("Error: ")
     assert stderr.count("\n") == 1
     return stderr
+
+
+def run_python(*arguments, timeout: float) -> None:
+    """Run Python in a process of its own, which must end well in so many seconds."""
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, **paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
