@@ -33,6 +33,7 @@ class Recipe:
     weight_decay: float = 0.0  # decoupled, as in AdamW
     grad_clip: float = 0.0  # largest norm of the gradient; 0 does not clip
     augment: str = "none"  # "flip"; "shift" by up to 2 pixels; "shift-colour": contrast, brightness
+    augment_share: float = 1.0  # of the steps; the last ones see the images as they are
     precision: str = "auto"  # "bf16" under autocast where the hardware has it, else "float32"
     deterministic: bool = False  # on a GPU, so that runs repeat bit for bit
     export: str = "last"  # or the epoch with the "best" validation loss, where it turns
@@ -51,6 +52,8 @@ class Recipe:
         decay = self.weight_decay
         require(0 <= decay < 10, f"weight_decay must lie between 0 and 10, not {decay}")
         require(self.grad_clip >= 0, f"grad_clip must be at least 0, not {self.grad_clip}")
+        share = self.augment_share
+        require(0 <= share <= 1, f"augment_share must be in [0, 1], not {share}")
         _require_one_of("schedule", self.schedule, SCHEDULES)
         _require_one_of("augment", self.augment, AUGMENTATIONS)
         _require_one_of("precision", self.precision, PRECISIONS)

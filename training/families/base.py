@@ -44,6 +44,7 @@ class Objective:
         deadline: float = math.inf,
     ) -> None:
         self.model, self.recipe = model, recipe
+        self.augmentation = recipe.augment
         self.x, self.labels = resident(split.x, model.device), split.labels.to(model.device)
 
     @staticmethod
@@ -77,6 +78,8 @@ class Objective:
 
     def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
         """Do what training does beside gradients."""
+        augmenting = step < self.recipe.augment_share * total_steps
+        self.augmentation = self.recipe.augment if augmenting else "none"
 
     def rows(self, x: Tensor | Rows, index: Tensor) -> Tensor:
         """Return rows of what is on the model's device, or of what is too large for it."""
@@ -87,7 +90,7 @@ class Objective:
         x = self.rows(self.x, index)
         if x.dtype != torch.uint8:
             return x
-        x = augment(as_input(x), self.recipe.augment, shift)
+        x = augment(as_input(x), self.augmentation, shift)
         return x.contiguous(memory_format=torch.channels_last)
 
 

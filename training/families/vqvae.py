@@ -114,6 +114,7 @@ class _AutoencoderObjective(Objective):
 
         Codes count as dead by those images too, so that there is no count to keep.
         """
+        super().before_step(step, total_steps, generator)
         every = self.recipe.revive_every
         if not every or step % every or step > total_steps // 2:
             return
@@ -136,8 +137,8 @@ class _PriorObjective(Objective):
 
     The training set is encoded once as it is, and once flipped if that is the augmentation, or as
     often as the recipe's `copies` under any other, into files that a resumed run finds; without
-    copies, or in a run of few steps, images are encoded when their batch is due. A split may also
-    hold codes (N, H / 4, W / 4) already.
+    copies, in a run of few steps, or once nothing is augmented any more, images are encoded when
+    their batch is due. A split may also hold codes (N, H / 4, W / 4) already.
     """
 
     component = "prior"
@@ -172,7 +173,7 @@ class _PriorObjective(Objective):
 
     def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
         shift, drop = noise
-        if not self.codes:
+        if not self.codes or self.augmentation != self.recipe.augment:
             codes = _encode(self.model, self.images(index, shift))
         else:
             copies = torch.stack([self.rows(codes, index) for codes in self.codes])
@@ -189,6 +190,7 @@ class _PriorObjective(Objective):
 
     def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
         """Let what dropout leaves out follow from the step, so that a resumed run repeats it."""
+        super().before_step(step, total_steps, generator)
         if self.recipe.dropout:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
