@@ -162,6 +162,25 @@ def test_copies_are_encoded_ahead_and_drawn_by_the_noise(trained, tmp_path):
         assert (codes[0] == all_shifts).all((1, 2)).any()
 
 
+@pytest.mark.parametrize("copies", [0, 2])
+def test_the_last_steps_see_images_as_they_are(trained, tmp_path, copies):
+    entry, model = trained
+    run, corner = entry.runs[1], torch.zeros(2, 4)  # of the shifts
+    recipe = replace(run.recipe, augment="shift", augment_share=0.6, copies=copies)
+    objective = Trainer(replace(run, recipe=recipe, out=tmp_path)).objective
+    index = torch.tensor([3, 5])
+
+    def codes(step: int) -> torch.Tensor:
+        objective.before_step(step, 10, torch.Generator().manual_seed(step))
+        return objective.batch(index, corner, torch.ones(2))["codes"]
+
+    plain = model.encode(run.train.x[index].float() / 255)
+    assert not torch.equal(codes(0), plain)
+    assert torch.equal(codes(5), codes(0))
+    assert torch.equal(codes(6), plain)
+    assert torch.equal(codes(9), plain)
+
+
 def test_labels_are_dropped_as_the_noise_says(trained):
     out, half = trained[0].out.parent / "vqvae_gated_svhn", ("prior.label_dropout=0.5",)
     trainer = Trainer(vqvae_run(out, "vqvae_gated_svhn", settings=half).runs[0])
