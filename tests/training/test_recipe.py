@@ -85,6 +85,7 @@ def test_settings_change_one_run():
         ("epochs=many", "epochs must be int"),
         ("epochs=-1", "epochs must be from 0"),
         ("lr=-1", "lr must lie"),
+        ("augment_share=2", "augment_share must be in"),
         ("precision=fp8", "precision must be one of auto, float32, bf16"),
         ("deterministic=1", "deterministic must be bool"),
         ("export=first", "export must be one of last, best"),
