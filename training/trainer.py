@@ -65,6 +65,8 @@ class Trainer:
         )
         if self.begun_from and recipe.epochs:
             self.objective.adapt(generator_for(recipe.seed, "adapt", 0))
+        elif recipe.epochs:
+            self.objective.begin(generator_for(recipe.seed, "begin", 0))
         self.module = self.objective.module
         self.device = device
         self.optimizer = torch.optim.AdamW(

@@ -93,9 +93,18 @@ class BernoulliVAE(VariationalModel):
 
 def _network(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
     return [
-        nn.Linear(inputs, hidden),
+        _Linear(inputs, hidden),
         nn.Tanh(),
-        nn.Linear(hidden, hidden),
+        _Linear(hidden, hidden),
         nn.Tanh(),
-        nn.Linear(hidden, outputs),
+        _Linear(hidden, outputs),
     ]
+
+
+class _Linear(nn.Linear):
+    """A layer that begins as those of Burda et al. do, by Glorot and Bengio 2010."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)

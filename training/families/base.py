@@ -73,6 +73,9 @@ class Objective:
         """Return the arguments of the module of `model` for validation examples x."""
         return {"x": x, "generator": generator}
 
+    def begin(self, generator: torch.Generator) -> None:
+        """Set what fresh weights can take from these data at once, before the first step."""
+
     def adapt(self, generator: torch.Generator) -> None:
         """Fit to these data what began from weights for others, before the first step."""
 

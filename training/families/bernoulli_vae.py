@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from lvmzoo.registry import ModelInfo
-from training.data import as_input
+from training.data import as_input, batch_size
 from training.families.base import Metric, Objective
 from training.families.images import PICTURES
 from training.families.variational import VariationalFamily
+
+MEAN_IMAGES = 10_000  # at the most, whose mean the decoder begins with
 
 
 class _Binarising(Objective):
@@ -19,6 +21,17 @@ class _Binarising(Objective):
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         pixels = torch.rand(n, *self.x.shape[1:], generator=generator)
         return pixels, torch.randn(n, self.model.config.latent_dim, generator=generator)
+
+    @torch.no_grad()
+    def begin(self, generator: torch.Generator) -> None:
+        """Let the decoder begin with the mean image, so that latents need not learn it first."""
+        index = torch.randperm(len(self.x), generator=generator)[:MEAN_IMAGES]
+        ones = torch.zeros(self.model.image_shape, device=self.model.device)
+        for part in index.split(batch_size(self.x.shape)):
+            ones += as_input(self.rows(self.x, part)).sum(0)
+        # Half an image more of each value: a pixel that was never a one may still be one.
+        mean = (ones + 0.5) / (len(index) + 1)
+        self.model.decoder[-1].bias.copy_(mean.logit().flatten())
 
     def images(self, index: Tensor, shift: Tensor) -> Tensor:
         return (shift < as_input(self.rows(self.x, index))).float()

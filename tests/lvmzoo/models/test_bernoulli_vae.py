@@ -12,7 +12,7 @@ def make(latent_dim: int = 3) -> BernoulliVAE:
     model = BernoulliVAE(BernoulliVAE.Config(image_size=4, latent_dim=latent_dim, hidden=8))
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+            parameter.copy_(0.3 * torch.randn_like(parameter))
     return model.double().eval()
 
 

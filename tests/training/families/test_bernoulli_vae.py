@@ -23,6 +23,20 @@ def test_training_images_are_binarised_anew_whenever_they_are_seen():
     assert len(seen.flatten(1).unique(dim=0)) > 1000
 
 
+def test_the_decoder_begins_with_the_mean_of_the_training_images():
+    model = BernoulliVAE(BernoulliVAE.Config(image_size=4, latent_dim=2, hidden=8))
+    x = torch.zeros(600, 1, 4, 4, dtype=torch.uint8)
+    x[:, :, :2] = 255
+    x[::3, :, 2] = 153  # 0.6
+    split = Split(x, torch.zeros(600).long(), (), "grey")
+    objective = family_of("BernoulliVAE").objectives["model"](model, split, Recipe(epochs=1))
+    objective.begin(torch.Generator().manual_seed(0))
+    p = model.decode(torch.zeros(1, 2))[0, 0]
+    torch.testing.assert_close(p[:2], torch.full((2, 4), 1 - 0.5 / 601))
+    torch.testing.assert_close(p[2], torch.full((4,), 0.2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(p[3], torch.full((4,), 0.5 / 601))
+
+
 def test_its_bound_stands_beside_the_published_one():
     family = family_of("BernoulliVAE")
     assert family.importance_samples == 5000
