@@ -10,7 +10,6 @@ from pathlib import Path
 
 import ray
 from ray.cluster_utils import Cluster
-from support import ROOT
 
 
 class Slow:
@@ -31,9 +30,7 @@ def codes_of(model: str, files: list[str]) -> list[tuple[str, list[int]]]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
     try:
         other = cluster.add_node(num_cpus=2)
-        paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}"}
-        environment = {"env_vars": {**paths, "OMP_NUM_THREADS": "1"}}
-        ray.init(address=cluster.address, runtime_env=environment, log_to_driver=False)
+        ray.init(address=cluster.address, log_to_driver=False)
         ray.data.DataContext.get_current().enable_progress_bars = False
         images = ray.data.read_binary_files(files, include_paths=True, override_num_blocks=40)
         rows = images.map_batches(
