@@ -180,7 +180,7 @@ def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
 @click.option("--steps", type=click.IntRange(2, 1000), default=10, show_default=True)
 @output("A row of pictures.", _picture)
 def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
-    """Go from image A to image B through the latent space of the model NAME."""
+    """Go from image A to image B through the latents of NAME."""
     model = job.load()
     x_a, x_b = (next(job.batches([path], model)) for path in (a, b))
     _write(model.interpolate(x_a, x_b, steps)[0], output, columns=steps)
@@ -194,10 +194,10 @@ def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
 @draws
 @output("A row of pictures: the original, then its completions.", _picture)
 def complete(job: Job, draw: Draw, image: Path, keep: str, count: int, output: Path) -> None:
-    """Keep half of the codes of IMAGE and draw the rest from the prior of the VQ-VAE NAME.
+    """Complete IMAGE: keep half of its codes and draw the rest.
 
-    With --keep top this is an exact draw; else a kept code has no influence on those drawn before
-    it in raster order.
+    NAME is a VQ-VAE, whose prior draws them. With --keep top this is an exact draw; else a kept
+    code has no influence on those drawn before it in raster order.
     """
     model = of_codes(job.load(), "complete needs")
     options = draw.options(model)

@@ -28,9 +28,9 @@ __all__ = ["demo"]
 )
 @click.option("--open/--no-open", "opens", default=True, help="Open the page in a browser.")
 def demo(models: tuple[str, ...], site: Path, port: int, opens: bool) -> None:
-    """Serve the page that runs models in a browser, on this machine alone.
+    """Serve the page that runs models in a browser.
 
-    Ctrl-C ends it.
+    Only this machine can open it. Ctrl-C ends it.
     """
     from lvmzoo.demo import address_of, demo_server
 

@@ -41,10 +41,10 @@ def _folder(path: Path) -> None:
 )
 @output("The folder.", _folder)
 def export(name: str, images: tuple[Path, ...], output: Path, **options: str) -> None:
-    """Write the model NAME as graphs that need no lvmzoo, and compare them with it.
+    """Write the model NAME as graphs, and compare them with it.
 
-    Beside the graphs stand lvmzoo.json, which says what they take and return, and sample.py, the
-    loop that draws samples.
+    They need no lvmzoo. Beside them stand lvmzoo.json, which says what they take and return, and
+    sample.py, the loop that draws samples.
     """
     from lvmzoo.exporting.export import export
 

@@ -223,7 +223,7 @@ def encode(job: Job, sources: tuple[str, ...], output: str, moments: bool, **opt
 @click.option("--tars", is_flag=True, help="Of shards, write WebDataset tars: 00000.tar, ...")
 @worker_option
 def decode(job: Job, latents: Path, output: Path, tars: bool, worker: "Worker") -> None:
-    """Decode a file or folder that `lvmzoo encode` wrote with the same model NAME."""
+    """Decode what `lvmzoo encode` wrote with the same model NAME."""
     if latents.is_dir():
         from lvmzoo.sets.decoding import decode_set
 

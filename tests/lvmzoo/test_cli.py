@@ -282,5 +282,8 @@ def test_help():
     for command in main.commands:
         stdout, _ = call(command, "--help")
         assert stdout.startswith("Usage: ")
+    listed = call("--help")[0].partition("Commands:\n")[2]
+    assert len(listed.splitlines()) == len(main.commands)
+    assert "..." not in listed, "what a command does is cut off"
     assert lvmzoo.__version__ in call("--version")[0]
     assert "No such command 'draw'" in refused(2, "draw")
