@@ -64,6 +64,12 @@ def fit(run: Run) -> bool:
     """
     trainer = Trainer(run)
     main = trainer.accelerator.is_main_process
+    if run.recipe.precision == "bf16" and trainer.precision != "bf16":
+        # Whoever plans by the times on the cards is to know before the first epoch is over.
+        trainer.accelerator.print(
+            f"the {run.component} trains in {trainer.precision}, which takes longer: bfloat16 "
+            "would only be emulated here"
+        )
     if main:
         checkpoints.sweep(run.out)
     saved = checkpoints.load_latest(run.out)

@@ -58,6 +58,18 @@ def test_the_result_is_a_model_that_loads(tmp_path):
     assert record["steps"] == 3
 
 
+@pytest.mark.parametrize("wanted", ["auto", "bf16", "float32"])
+def test_a_recipe_for_bfloat16_says_that_it_trains_in_float32(
+    monkeypatch, tmp_path, capsys, wanted
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    for has in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        fit(images_run(tmp_path / f"run-{has}", epochs=1, precision=wanted))
+        told = "the model trains in float32, which takes longer" in capsys.readouterr().out
+        assert told == (wanted == "bf16" and not has)
+
+
 def test_training_lowers_the_loss(tmp_path):
     run = points_run(tmp_path / "run", epochs=8)
     fit(run)
