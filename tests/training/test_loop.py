@@ -62,9 +62,8 @@ def test_the_result_is_a_model_that_loads(tmp_path):
 def test_a_recipe_for_bfloat16_says_that_it_trains_in_float32(
     monkeypatch, tmp_path, capsys, wanted
 ):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     for has in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        monkeypatch.setattr("training.trainer.has_bfloat16", lambda device, has=has: has)
         fit(images_run(tmp_path / f"run-{has}", epochs=1, precision=wanted))
         told = "the model trains in float32, which takes longer" in capsys.readouterr().out
         assert told == (wanted == "bf16" and not has)
