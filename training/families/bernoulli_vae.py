@@ -8,14 +8,14 @@ from torch import Tensor
 
 from lvmzoo.registry import ModelInfo
 from training.data import as_input, batch_size
-from training.families.base import Metric, Objective
+from training.families.base import Metric
 from training.families.images import PICTURES
-from training.families.variational import VariationalFamily
+from training.families.variational import VariationalFamily, VariationalObjective
 
 MEAN_IMAGES = 10_000  # at the most, whose mean the decoder begins with
 
 
-class _Binarising(Objective):
+class _Binarising(VariationalObjective):
     """The whole model, on images binarised anew whenever they are seen."""
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -1,6 +1,7 @@
 """What the families of variational models share: the bounds on log p(x)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -8,13 +9,31 @@ from torch import Tensor
 
 from lvmzoo.models.variational import VariationalModel
 from training.data import Split, as_input, batch_size
-from training.families.base import Family, Measured, Metric, joined, means
+from training.families.base import Family, Measured, Metric, Objective, joined, means
 from training.families.images import PICTURES, columns_of, draw_images
+from training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class VariationalRecipe(Recipe):
+    """How a variational model is trained."""
+
+    path_gradient: bool = False  # of the ELBO: without the score of q (Roeder et al. 2017)
+
+
+class VariationalObjective(Objective):
+    """The whole model, by the gradient that its recipe asks for."""
+
+    def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
+        """Return the module's arguments; see `Objective.batch`."""
+        return super().batch(index, *noise) | {"path_gradient": self.recipe.path_gradient}
 
 
 class VariationalFamily(Family):
     """Measures the evidence lower bound, its terms and the importance-weighted bound."""
 
+    recipes: ClassVar = {"model": VariationalRecipe}
+    objectives: ClassVar = {"model": VariationalObjective}
     metrics: ClassVar[Mapping[str, Metric]] = {
         "elbo": Metric("ELBO", "nats, higher is better"),
         "reconstruction": Metric("E_q log p(x\\|z)", "nats, higher is better"),

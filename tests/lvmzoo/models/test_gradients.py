@@ -95,3 +95,39 @@ def test_draws_are_the_same_with_and_without_gradients(model, x):
             results.append(model.log_likelihood(x, num_samples=5, generator=seeded()))
     assert results[0].requires_grad
     assert torch.equal(results[0].detach(), results[1])
+
+
+def test_path_gradient_is_that_of_the_loss_in_the_mean(model, x):
+    """Exactly so over draws of 1 and -1, which have the mean and variance of N(0, I).
+
+    The score of q is linear in the draw and in its square, and the closed form's gradient, too.
+    """
+    model.double()
+    x = x.double()
+
+    def gradients(noise: Tensor, **kind: bool) -> Tensor:
+        model.zero_grad()
+        model(x, noise=noise, **kind).loss.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    ones = torch.randn(len(x), model.config.latent_dim, generator=seeded()).sign().double()
+    path, total = (
+        torch.stack([gradients(sign * ones, path_gradient=kind) for sign in (1, -1)])
+        for kind in (True, False)
+    )
+    torch.testing.assert_close(path.mean(0), total.mean(0))
+    assert (path - total).abs().max() > 1e-3  # each of them is another
+
+
+def test_path_gradient_has_no_noise_where_the_posterior_is_the_true_one():
+    """With a decoder that ignores its latent and q(z|x) = p(z), whose score has noise."""
+    model = make_tiny("VAE").double()
+    with torch.no_grad():
+        for parameter in (*list(model.encoder.parameters())[-2:], *model.decoder.parameters()):
+            parameter.zero_()
+    x = torch.rand(4, *model.image_shape, generator=seeded(), dtype=torch.float64)
+    noise = torch.randn(4, model.config.latent_dim, generator=seeded(), dtype=torch.float64)
+    output = model(x, noise=noise, path_gradient=True)
+    gradients = torch.autograd.grad(output.kl, list(model.encoder.parameters()))
+    assert max(g.abs().max() for g in gradients) < 1e-12
+    assert output.kl.abs() < 1e-12
