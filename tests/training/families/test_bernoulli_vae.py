@@ -29,7 +29,8 @@ def test_the_decoder_begins_with_the_mean_of_the_training_images():
     x[:, :, :2] = 255
     x[::3, :, 2] = 153  # 0.6
     split = Split(x, torch.zeros(600).long(), (), "grey")
-    objective = family_of("BernoulliVAE").objectives["model"](model, split, VariationalRecipe(epochs=1))
+    family, recipe = family_of("BernoulliVAE"), VariationalRecipe(epochs=1)
+    objective = family.objectives["model"](model, split, recipe)
     objective.begin(torch.Generator().manual_seed(0))
     p = model.decode(torch.zeros(1, 2))[0, 0]
     torch.testing.assert_close(p[:2], torch.full((2, 4), 1 - 0.5 / 601))
