@@ -10,7 +10,7 @@ import torch
 from lvmzoo.registry import ModelInfo, model_info
 from training import checkpoints, families
 from training.data import Split, load_split
-from training.recipe import EntryRecipe, Recipe
+from training.recipe import EntryRecipe
 from training.run import EntryRun, Options, Run
 
 NEVER = 1e9
@@ -61,7 +61,8 @@ def autoencoder_run(out: Path, **recipe: Any) -> Run:
 def _run(info: ModelInfo, recipe: dict[str, Any], data: Split, out: Path) -> Run:
     out.mkdir(exist_ok=True)
     options = Options("cpu", checkpoint_every=NEVER)
-    return Run(info, "model", Recipe(**recipe), data, data, out, options=options)
+    kind = families.family_of(info.model_class).recipes["model"]
+    return Run(info, "model", kind(**recipe), data, data, out, options=options)
 
 
 def with_options(run: Run, **options: Any) -> Run:
