@@ -1,16 +1,26 @@
-"""A data set of generated pictures in files and tars, some of them damaged."""
+"""What is made for benchmarks: pictures in files and tars, and a small model."""
 
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["write_sources"]
+from lvmzoo.models.vqvae import VQVAE
+
+__all__ = ["small_vqvae", "write_sources"]
 
 DIFFERENT = 500  # pictures; the others are copies
 PER_FOLDER, PER_TAR = 1_000, 10_000
+
+
+def small_vqvae() -> VQVAE:
+    """Return an untrained class-conditional model that is exported in no time, for a smoke test."""
+    sizes: dict[str, Any] = {"prior_channels": 8, "prior_layers": 4, "prior_hidden": 8}
+    sizes |= {"prior": "gated_pixelcnn", "classes": ("a", "b")}
+    return VQVAE(VQVAE.Config(in_channels=1, channels=8, **sizes))
 
 
 def write_sources(folder: Path, size: int, damaged: int = 0) -> None:
