@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from support.command import run_python
 
 from benchmarks import _report
 from benchmarks.__main__ import NAMES
@@ -14,9 +15,7 @@ from benchmarks._harness import PEERS, ROOT, Row, Settings, alternate, ratio_row
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_runs_and_writes_ratios(name, tmp_path):
     output = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "benchmarks", name, "--smoke", "--json", str(output)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_python("-m", "benchmarks", name, "--smoke", "--json", output, timeout=300)
     record = json.loads(output.read_text())
     assert record["environment"]["threads"] >= 1
     assert "torch" in record["environment"]["versions"]
