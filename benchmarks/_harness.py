@@ -14,11 +14,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -46,6 +46,7 @@ PEERS = ("diffusers", "pythae", "timm", "vector-quantize-pytorch", "zuko")
 MIN_SECONDS = 0.1  # a shorter work is repeated until it takes this long
 
 Work = Callable[[], Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class Settings:
     def pick(self, normal: int, smoke: int) -> int:
         """Return a size or a number of rounds: the normal one, or that of a smoke test."""
         return smoke if self.smoke else normal
+
+    def some(self, items: Iterable[T]) -> list[T]:
+        """Return what to measure: all of it, or the last for a smoke test."""
+        return [*items][self.pick(0, -1) :]
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def run(settings: Settings) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = _costs(folder, settings)
-        for entry, (few, many) in [*ENTRIES.items()][settings.pick(0, 1) :]:
+        for entry, (few, many) in settings.some(ENTRIES.items()):
             source, shared = folder / entry, folder / f"{entry}-shared"
             write_sources(source, settings.pick(few, 40))
             rows += _speed(entry, source, folder, settings)

@@ -15,7 +15,7 @@ from lvmzoo.exporting.export import export
 from lvmzoo.exporting.sample import draw
 from lvmzoo.loading import create_model
 
-ENTRY, LABEL, TORCH = "vqvae_gated_mnist", 1, "torch"
+ENTRY, LABEL, TORCH = "vqvae_gated_mnist", 3, "torch"
 
 
 def run(settings: Settings) -> list[Row]:

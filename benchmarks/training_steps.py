@@ -28,7 +28,7 @@ MISSED = "reading and augmenting the batch, and the average of the weights"
 def run(settings: Settings) -> list[Row]:
     """Return speed and peak memory for each model."""
     rows = []
-    for entry, (_, title, _) in [*TRAINED.items()][settings.pick(0, 1) :]:
+    for entry, (_, title, _) in settings.some(TRAINED.items()):
         work = f"{title}: training steps, batch {_batch(settings)}"
         sides_ = [(LIMIT, "limit"), (PLAIN, "peer"), (PYTHAE, "peer")]
         speed = [Row(work, against, kind, "speed") for against, kind in sides_]
