@@ -20,7 +20,7 @@ with torch.inference_mode():
 IMPORT_TORCH, IMPORT_TIMM = "import torch", "import timm"
 LIST_TIMM, DECODE_ONLY = "import timm; timm.list_models()", "importing torch and decoding"
 MISSED = (
-    "importing safetensors, huggingface_hub (whose mixin gives every model push_to_hub), numpy, "
+    "importing safetensors, huggingface_hub, numpy, "
     "PIL and click, checking the weights, and writing the picture"
 )
 

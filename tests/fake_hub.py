@@ -151,11 +151,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _known(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {self.server.token}"
 
+    def _unknown(self, **headers: str) -> None:
+        """Answer as the Hub does where a token is wrong or missing."""
+        token = "Authorization" in self.headers
+        text = "Invalid credentials in Authorization header" if token else "Invalid username"
+        self._answer(401, {"error": text}, X_Error_Message=text, **headers)
+
     def _repository(self, repo_id: str, *, write: bool = False) -> Repository | None:
         """Find a repository; without the token, a private one is answered as one that is not."""
         repository = self.server.repositories.get(repo_id)
         if not self._known() and (write or repository is None or repository.private):
-            self._answer(401, {"error": "Invalid credentials"}, X_Error_Code="RepoNotFound")
+            self._unknown(X_Error_Code="RepoNotFound")
             return None
         if repository is None:
             self._answer(404, {"error": "not found"}, X_Error_Code="RepoNotFound")
@@ -164,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _create(handler: _Handler, body: bytes) -> None:
     if not handler._known():
-        return handler._answer(401, {"error": "Invalid credentials"})
+        return handler._unknown()
     asked = json.loads(body)
     repo_id = f"{asked['organization']}/{asked['name']}"
     url = {"url": f"{handler.server.url}/{repo_id}", "name": repo_id}
@@ -186,6 +192,20 @@ def _info(handler: _Handler, body: bytes, repo_id: str, revision: str = "main") 
     names = [{"rfilename": name} for name in repository.commits[oid]]
     facts = {"id": repo_id, "sha": oid, "private": repository.private, "siblings": names}
     return handler._answer(200, facts | {"tags": [], "downloads": 0, "likes": 0})
+
+
+def _tree(handler: _Handler, body: bytes, repo_id: str, revision: str) -> None:
+    repository = handler._repository(repo_id)
+    if repository is None:
+        return None
+    oid = repository.find(revision)
+    if oid is None:
+        return handler._answer(404, {"error": "revision"}, X_Error_Code="RevisionNotFound")
+    files = [
+        {"type": "file", "path": name, "size": len(data), "oid": repository.ids[oid][name]}
+        for name, data in repository.commits[oid].items()
+    ]
+    return handler._answer(200, files)
 
 
 def _branch(handler: _Handler, body: bytes, repo_id: str, revision: str) -> None:
@@ -290,6 +310,7 @@ _ENDPOINTS: list[tuple[str, Callable[..., None]]] = [
     (r"/api/validate-yaml", _validate),
     (rf"/api/models/{_REPO}", _info),
     (rf"/api/models/{_REPO}/revision/(?P<revision>.+)", _info),
+    (rf"/api/models/{_REPO}/tree/(?P<revision>.+)", _tree),
     (rf"/api/models/{_REPO}/branch/(?P<revision>.+)", _branch),
     (rf"/api/models/{_REPO}/preupload/(?P<revision>.+)", _preupload),
     (rf"/api/models/{_REPO}/commit/(?P<revision>.+)", _commit),
