@@ -4,7 +4,9 @@ import ast
 import io
 import json
 import pickle
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,6 +111,13 @@ def test_a_prior_names_the_autoencoder_saved_beside_it(change, tmp_path):
         next(model.autoencoder.parameters()).add_(1)
     (tmp_path / "autoencoder.safetensors").write_bytes(component_bytes(model, "autoencoder"))
     refused(tmp_path, "prior.safetensors was saved for another autoencoder")
+
+
+def test_models_that_differ_in_their_priors_share_the_autoencoders_file():
+    plain, gated = make_tiny("VQVAE"), make_tiny("gated VQVAE")
+    gated.autoencoder.load_state_dict(plain.autoencoder.state_dict())
+    assert component_bytes(plain, "autoencoder") == component_bytes(gated, "autoencoder")
+    assert component_bytes(plain, "prior") != component_bytes(gated, "prior")
 
 
 def first_linear(model: VAE) -> nn.Linear:
@@ -318,6 +327,21 @@ def test_files_that_are_refused(make, message, vae_folder):
     lvmzoo.from_pretrained(vae_folder)
     (vae_folder / "model.safetensors").write_bytes(make())
     refused(vae_folder, message)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_flipped_bits_are_refused_or_change_nothing_but_weights(vae2d_folder, name):
+    path, chance = vae2d_folder / name, random.Random(0)
+    good, state = path.read_bytes(), make_tiny("VAE2D").state_dict()
+    shapes = {k: t.shape for k, t in state.items()}
+    for _ in range(300):
+        bad = bytearray(good)
+        bad[chance.randrange(min(len(bad), 900))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bad)
+        with suppress(CheckpointError):
+            loaded = lvmzoo.from_pretrained(vae2d_folder).state_dict()
+            assert {k: t.shape for k, t in loaded.items()} == shapes
+            assert all(tensor.isfinite().all() for tensor in loaded.values())
 
 
 def test_files_that_are_none(vae_folder):

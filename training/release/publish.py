@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from huggingface_hub.utils import disable_progress_bars, validate_repo_id  # type: ignore
 from tqdm import tqdm
 
 from lvmzoo import hub, list_models, loading, registry
@@ -250,6 +251,8 @@ def main(name: str | None, **given: Any) -> None:
     """Publish the entry NAME, or with --run a run under that name."""
     target = Target(**given)
     target.check(name)
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     if name is not None:
         print(target.publish(name))
         return
