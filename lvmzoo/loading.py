@@ -171,16 +171,16 @@ def _entry(info: ModelInfo, options: dict[str, Any]) -> dict[str, checkpoint.Com
 
 
 def _class(name: str, kind: str, cls: type[Any] | None) -> type[Any]:
-    """Return the class to make of what was saved as `kind`: the zoo's, or the one asked for."""
+    """Return the class to make of what was saved as `kind`: the zoo's, or one derived from it."""
     known = model_classes()
-    if cls is None and kind in known:
+    if kind in known and (cls is None or issubclass(model_class(kind), cls)):
         return model_class(kind)
     if cls is None:
         raise CheckpointError(
             f"{name} is a {kind}, no class of lvmzoo ({', '.join(known)}): load it with the "
             f"code that it was saved by, {kind}.from_pretrained"
         )
-    if kind not in {base.__name__ for base in cls.__mro__}:
+    if cls.__name__ in known or kind not in {base.__name__ for base in cls.__mro__}:
         use = f"lvmzoo.{kind}" if kind in known else kind
         raise CheckpointError(
             f"{name} is a {kind}, not a {cls.__name__}; use {use}.from_pretrained"

@@ -224,7 +224,7 @@ def test_names_of_nothing(name, message):
         lvmzoo.from_pretrained(name)
 
 
-def test_options_and_classes_that_do_not_fit(zoo, vae_folder):
+def test_options_and_classes_that_do_not_fit(zoo, vae_folder, vlae_folder):
     with pytest.raises(ValueError, match=r"an entry, whose files have known hashes"):
         lvmzoo.from_pretrained("vae_mnist", revision="main")
     with pytest.raises(ValueError, match=r"is a folder: it has no revisions"):
@@ -232,6 +232,7 @@ def test_options_and_classes_that_do_not_fit(zoo, vae_folder):
     for load in (lvmzoo.from_pretrained, VAE.from_pretrained):
         with pytest.raises(TypeError, match=r"revison"):
             load("org/name", revison="main")
+    assert isinstance(VAE.from_pretrained(vlae_folder), lvmzoo.VLAE)
     for name in (vae_folder, "vae_mnist"):
         with pytest.raises(CheckpointError, match=r"is a VAE, not a VAE2D; use lvmzoo.VAE"):
             VAE2D.from_pretrained(name)
