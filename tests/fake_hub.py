@@ -4,9 +4,7 @@ import base64
 import hashlib
 import json
 import re
-import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,8 +61,8 @@ class FakeHub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}
@@ -318,25 +316,3 @@ _ENDPOINTS: list[tuple[str, Callable[..., None]]] = [
     (r"/lfs/(?P<oid>[0-9a-f]{64})", _store),
     (rf"/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", _resolve),
 ]
-
-
-def main(port: int, repo_id: str, folder: str, stall: str) -> None:
-    """Serve a folder; with `stall`, say so halfway through each file of weights and wait."""
-
-    def send(handler: _Handler, data: bytes, start: int) -> None:
-        handler.wfile.write(data[start : max(start, len(data) // 2)])
-        handler.wfile.flush()
-        if len(data) > 5000:
-            print("halfway", flush=True)
-            time.sleep(600)
-        handler.wfile.write(data[max(start, len(data) // 2) :])
-
-    with FakeHub(port) as hub:
-        hub.publish(repo_id, Path(folder))
-        hub.send = send if stall == "stall" else None
-        print("ready", flush=True)
-        time.sleep(600)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])

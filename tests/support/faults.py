@@ -1,6 +1,5 @@
 """A model that is loaded while something fails: what it is, and what must come of it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
@@ -42,15 +41,3 @@ class Case:
         """Where the weights lie in the cache."""
         found = Path(huggingface_hub.constants.HF_HUB_CACHE).rglob("model.safetensors")
         return next(found).resolve()
-
-
-def weights_only(send: Callable) -> Callable:
-    """Treat only the file of weights in a special way."""
-
-    def choose(handler, data: bytes, start: int) -> None:
-        if handler.path.endswith(".safetensors"):
-            send(handler, data, start)
-        else:
-            handler.wfile.write(data[start:])
-
-    return choose
