@@ -101,7 +101,7 @@ def read_component(path: Path, *, sha256: str | None = None, size: int | None = 
     Raises:
         CheckpointError: The file is absent, unreadable, altered, or not safetensors of this zoo.
     """
-    again = f"{'install' if sha256 else 'save'} it again, or download it with force_download=True"
+    again = f"{'install' if sha256 else 'save'} or download it again"
     try:
         data = path.read_bytes()
     except FileNotFoundError:

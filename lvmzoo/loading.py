@@ -85,7 +85,7 @@ def from_pretrained(
         token: For the Hub, as in huggingface_hub; so are the next.
         cache_dir: Where downloads are kept.
         local_files_only: Use what is there already.
-        force_download: Download again what is there already.
+        force_download: Download again what is there already, and may be damaged.
 
     Raises:
         UnknownModelError: It is no entry and no folder, and cannot be a repository id.

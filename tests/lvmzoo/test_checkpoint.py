@@ -301,7 +301,7 @@ OF_OTHER_DATA = VAE.Config(**SIZES, dataset="svhn")  # equal names and shapes
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: b"", "is not a safetensors file, or was cut short .*; save it again, or download"),
+        (lambda: b"", "is not a safetensors file, or was cut short .*; save or download it again"),
         (lambda: b"\x93" * 5000, "is not a safetensors file"),
         (lambda: changed()[:100], "was cut short"),
         (lambda: changed()[:-1], "was cut short"),
@@ -346,7 +346,7 @@ def test_flipped_bits_are_refused_or_change_nothing_but_weights(vae2d_folder, na
 
 def test_files_that_are_none(vae_folder):
     (vae_folder / "model.safetensors").unlink()
-    refused(vae_folder, "model.safetensors is missing; save it again")
+    refused(vae_folder, "model.safetensors is missing; save or download it again")
     (vae_folder / "model.safetensors").mkdir()
     refused(vae_folder, "cannot read .*model.safetensors: Is a directory")
     (vae_folder / "config.json").unlink()
