@@ -28,7 +28,7 @@ PYTHON, TORCH = "onnxruntime in Python", "PyTorch"
 NOTE = "one thread each"
 # Numbers stay in the browser; what comes back is a promise's end.
 CALL = """async ([method, args]) => {
-    const { call } = await import("/js/zoo.js");
+    const { call } = await import(new URL("zoo.js", document.querySelector("script").src));
     if (args.images) args.images = Float32Array.from(args.images);
     await call(method, args);
 }"""

@@ -3,6 +3,7 @@
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import click
 
@@ -37,6 +38,7 @@ def demo(models: tuple[str, ...], site: Path, port: int, opens: bool) -> None:
     with demo_server(site, models, port) as server:
         click.echo(f"the zoo is at {address_of(server)} (Ctrl-C ends it)")
         if opens:
-            webbrowser.open(address_of(server))
+            # In a thread: a browser in the terminal holds its caller until it is closed.
+            Thread(target=webbrowser.open, args=(address_of(server),), daemon=True).start()
         with suppress(KeyboardInterrupt):
             server.serve_forever()

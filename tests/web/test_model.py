@@ -1,9 +1,12 @@
 """What the page computes, beside PyTorch: one entry of each family, and a model of one's own."""
 
+from functools import cache
+from urllib.parse import quote
+
 import numpy as np
 import pytest
 import torch
-from support.web_page import call, opened
+from support.web_page import call
 
 import lvmzoo
 from lvmzoo.priors.sampling import draw_noise
@@ -15,14 +18,18 @@ VQVAES = ["vqvae_mnist", "vqvae_gated_mnist"]
 LATENTS, LOGITS = 1e-4, 1e-3  # of what `lvmzoo export` promises
 
 
-@pytest.fixture
-def both(open_page, site, own_model):
-    """Open a model in the page and in PyTorch."""
+@pytest.fixture(scope="module")
+def both(browser, site, own_model):
+    """Open a model in the page and in PyTorch, once."""
 
+    @cache
     def both_(name: str):
         source = str(own_model) if name == "own" else name
         model = lvmzoo.from_pretrained(source).requires_grad_(False)
-        return opened(open_page, site, source, view="about"), model
+        page = browser.new_page()
+        page.goto(f"{site}#/{quote(source, safe='')}/about")
+        page.wait_for_selector(".facts")
+        return page, model
 
     return both_
 
