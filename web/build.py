@@ -24,7 +24,7 @@ from training.families import family_of
 ROOT = Path(__file__).parents[1]
 WEB = ROOT / "web"
 CARDS, POINTS, VERSION = "cards", "points.json", "page-"
-# What the page takes from npm, by package. Web servers know no .mjs, and would not say that it is a script.
+# What the page takes from npm, by package; .mjs becomes .js, which all web servers know.
 FILES = {
     "onnxruntime-web": ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),
     "marked": ("lib/marked.esm.js",),
@@ -47,8 +47,8 @@ SHOWN_POINTS = 1000
 def main(entries: tuple[str, ...], output: Path, links: tuple[tuple[str, str], ...]) -> None:
     """Write the page, with the models ENTRIES beside it, by default all that have weights.
 
-    A model that an earlier build has exported is not exported again, unless its weights changed. Other
-    models of an earlier build are removed.
+    A model that an earlier build has exported is not exported again, unless its weights changed.
+    Other models of an earlier build are removed.
     """
     infos = [model_info(name) for name in entries or list_models(pretrained=True)]
     install()

@@ -69,7 +69,7 @@ def site(tmp_path_factory, own_model):
 
 @pytest.fixture
 def open_page(browser):
-    """Open an address; the page must fetch nothing from elsewhere and, unless faulty, log no error."""
+    """Open an address; nothing comes from elsewhere and, unless faulty, no error is logged."""
     contexts, faults = [], []
 
     def open_(address: str, *, faulty: bool = False, routes=(), **options):
@@ -79,7 +79,7 @@ def open_page(browser):
         page.set_default_timeout(120_000)
         for pattern, handler in routes:
             page.route(pattern, handler)
-        local = (address.split("#")[0], "blob:", "data:")
+        local = (address.split("#")[0].rsplit("/", 1)[0], "blob:", "data:")
         page.on("request", lambda r: None if r.url.startswith(local) else faults.append(r.url))
         if not faulty:
             page.on("pageerror", lambda error: faults.append(str(error)))
