@@ -31,8 +31,9 @@ export function textOf({ codes, latents }, n, index) {
   return (codes ? one : one.map((value) => Number(value.toFixed(3)))).join(",");
 }
 
-export function showsOwn(state) {
-  return Object.keys(own).some((slot) => state.get(slot) === null);
+/** Whether a slot shows one's own picture, which no link holds. */
+export function isOwn(slot, state) {
+  return slot in own && state.get(slot) === null;
 }
 
 /** The picture in a slot as the model takes it -> {image, name}. */
@@ -40,7 +41,7 @@ export async function pictureIn(slot, { row, facts, shape, state }, signal) {
   const { content_size: content } = facts.image;
   const z = sampleOf(state.get(slot), facts);
   if (z) return { image: await call("decode", { z }, { signal }), name: "a sample" };
-  if (state.get(slot) === null && own[slot]) {
+  if (isOwn(slot, state)) {
     const { picture, name } = own[slot];
     return { image: await fitImage(picture, shape, content), name };
   }

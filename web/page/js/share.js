@@ -2,7 +2,7 @@
 
 import { button, h, report } from "./dom.js";
 import { UserError } from "./errors.js";
-import { showsOwn } from "./pictures.js";
+import { isOwn } from "./pictures.js";
 
 const GAP = 2;
 
@@ -15,7 +15,8 @@ export function share(panel, state, name) {
   const copyLink = async () => {
     try {
       await navigator.clipboard.writeText(location.href);
-      said.textContent = showsOwn(state) ? "Copied. It does not hold your own picture." : "Copied.";
+      const own = [...panel.querySelectorAll(".picker")].some(({ dataset }) => isOwn(dataset.slot, state));
+      said.textContent = own ? "Copied. It does not hold your own picture." : "Copied.";
     } catch {
       report(new UserError("The browser does not allow it: copy the link from its address bar."));
     }
