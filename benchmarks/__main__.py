@@ -6,10 +6,9 @@ from importlib import import_module
 from pathlib import Path
 
 import click
-import torch
 
 from benchmarks import _report
-from benchmarks._harness import Row, Settings, environment
+from benchmarks._harness import Row, Settings, check_device, environment
 from lvmzoo.files import write_json
 
 NAMES = ("startup", "loading", "images", "sampling", "exported", "browser", "training_steps")
@@ -32,11 +31,7 @@ def main(
     """
     if readme:
         return _report.update_readme()
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise click.UsageError(f"--device {device} cannot be used: {reason}") from None
+    check_device(device)
     settings = Settings(device, smoke)
     warnings.filterwarnings("ignore")  # of other packages
     rows: list[Row] = []

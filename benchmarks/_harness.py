@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Settings",
     "Work",
     "alternate",
+    "check_device",
     "compare",
     "compare_memory",
     "environment",
@@ -212,6 +214,15 @@ def run_process(*command: str | Path) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()[-2000:]}")
     return done.stdout
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, before any work."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise click.UsageError(f"--device {device} cannot be used: {reason}") from None
 
 
 def installed(package: str) -> bool:

@@ -20,7 +20,7 @@ from benchmarks.exported import ENTRY, works
 
 # Numbers stay in the browser; what comes back is a promise's end.
 CALL = """async ([method, args]) => {
-    const { call } = await import("/js/zoo.js");
+    const { call } = await import(new URL("zoo.js", document.querySelector("script").src));
     if (args.images) args.images = Float32Array.from(args.images);
     await call(method, args);
 }"""

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 import lvmzoo
-from benchmarks._harness import ROOT, Settings, Work, run_process, seconds
+from benchmarks._harness import ROOT, Settings, Work, check_device, run_process, seconds
 
 ENTRIES = (
     "vae2d_gaussian1",
@@ -39,6 +39,7 @@ Line = tuple[str, ...]
 @click.option("--quick", is_flag=True, help="Least sizes: does it run at all?")
 def main(device: str, quick: bool) -> None:
     """Print a markdown table: this device beside the CPU."""
+    check_device(device)
     settings = Settings(device, quick)
     click.echo(_machine(device) + "\n")
     for title, rows in (
@@ -89,20 +90,15 @@ def _training(settings: Settings) -> Iterator[Line]:
     for entry in ENTRIES:
         for prior in (False, True) if entry.startswith("vqvae") else (False,):
             step = partial(_step, entry, prior, batch)
-            cpu = _rate(step("cpu"), batch, replace(settings, device="cpu"))
-            plain = step(settings.device)
-            rates = [cpu, _rate(plain, batch, settings)]
-            rates += [_rate(step(settings.device, bf16=True), batch, settings)]
-            cells = [f"{rate:,.0f}" for rate in rates]
-            if settings.smoke:
-                cells.append("-")
-            else:
+            cells = [f"{_rate(step('cpu'), batch, replace(settings, device='cpu')):,.0f}"]
+            for how in ({}, {"bf16": True}, {"bf16": True, "compiled": not settings.smoke}):
                 try:
-                    compiled = step(settings.device, bf16=True, compiled=True)
-                    cells.append(f"{_rate(compiled, batch, settings):,.0f}")
+                    rate = _rate(step(settings.device, **how), batch, settings)
+                    cells.append(f"{rate:,.0f}")
                 except Exception as error:  # the rest of the table is worth having
                     cells.append(type(error).__name__)
-            yield f"{entry}{' prior' * prior}", *cells, _peak(plain, settings.device)
+            peak = _peak(step(settings.device), settings.device)
+            yield f"{entry}{' prior' * prior}", *cells, peak
 
 
 def _step(

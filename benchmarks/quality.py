@@ -40,10 +40,8 @@ def run(settings: Settings) -> list[Row]:
         sides = {"plain Adam": _ours()}
         if installed("pythae"):
             sides["plain Adam, pythae's network"] = _pythaes()
-        errors, notes = (
-            {"lvmzoo": [ours["mse"]]},
-            [_note("lvmzoo", ours["mse"], ours["perplexity"])],
-        )
+        errors = {"lvmzoo": [ours["mse"]]}
+        notes = [_note("lvmzoo", ours["mse"], ours["perplexity"])]
         for side, way in sides.items():
             _train(way, train, batch, seconds, settings.device)
             error, perplexity = _measure(way, validation, settings.device)
