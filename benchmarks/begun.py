@@ -16,8 +16,7 @@ from benchmarks._sources import write_sources
 from lvmzoo.registry import ModelInfo, model_info
 from training.data import Split, read_folder
 from training.families import recipe_of
-from training.init import Init, read_init
-from training.own import configure, data_of, for_pictures
+from training.model import Init, configure, for_pictures, picture_format, read_init
 from training.run import EntryRun, Options
 from training.trainer import Trainer
 
@@ -65,7 +64,7 @@ def _pictures(folder: Path, settings: Settings) -> tuple[ModelInfo, Split, Split
         source = folder / "pictures"
         write_sources(source, 60)
     info = configure(model_info(ENTRY), (), size)
-    own = read_folder(source, data_of(info), folder / "cache")
+    own = read_folder(source, picture_format(info), folder / "cache")
     info = for_pictures(info, source.name, own.classes)
     validation = own.split("validation")
     return info, own.split("train"), validation.take(torch.arange(0, len(validation), SHARE))

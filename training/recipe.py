@@ -1,13 +1,13 @@
-"""Recipes: the data that, with the code, makes a checkpoint."""
+"""Recipes: how the weights of an entry are trained."""
 
-import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lvmzoo.checkpoint import CheckpointError, build_config
+from lvmzoo import CheckpointError
+from lvmzoo.checkpoint import build_config
 from lvmzoo.checks import check_count
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -16,8 +16,6 @@ PRECISIONS = ("auto", "float32", "bf16")
 AUGMENTATIONS = ("none", "flip", "shift", "shift-colour")
 EXPORTS = ("last", "best")
 DTYPES = ("float16", "float32")
-# Tables that change a recipe; where both apply, "baseline" changes what "short" has left.
-VARIANTS = ("short", "baseline")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Recipe:
 
 
 class RecipeError(ValueError):
-    """A recipe or a change of one says what cannot be done."""
+    """A recipe, or a change of one, asks for what is not possible."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,8 @@ class EntryRecipe:
     components: Mapping[str, Recipe]  # in the order in which they are trained
     shared: Mapping[str, str]  # components that are taken from another entry, and from which
     compare_with: str  # the entry whose figures the card puts beside this one's; "" if none
-    offers: tuple[str, ...]  # the variants that the file has
-    variants: tuple[str, ...]  # those that were chosen
+    has_baseline: bool  # whether there is a plain recipe that the card compares with
+    baseline: bool  # whether this is that one
     settings: tuple[str, ...]  # changes for this run, "key=value" each
 
 
@@ -83,60 +81,55 @@ def read_recipe(
     name: str,
     kinds: Mapping[str, type[Recipe]],
     settings: Iterable[str] = (),
-    variants: Iterable[str] = (),
     *,
+    baseline: bool = False,
     alone: bool = False,
 ) -> EntryRecipe:
     """Read the recipe of an entry.
 
     Arguments:
         name: The entry.
-        kinds: The kind of recipe of each component; that of a whole model has no table.
+        kinds: The kind of recipe of each component; the file of a whole model has no tables.
         settings: Changes for this run, "key=value" or "component.key=value" each.
-        variants: Tables of the recipe that change it: "short" made bundled weights that had no
-            time for the whole one; "baseline" is the plain recipe that the card compares with.
-        alone: Share nothing: a component that is another entry's is trained by that one's recipe.
+        baseline: Change the recipe by its table "baseline", which makes it the plain recipe that
+            the card compares with.
+        alone: Share nothing: a component of another entry is trained by that entry's recipe.
 
     Raises:
-        RecipeError: Unknown key or variant, wrong type or impossible value.
+        RecipeError: A key is unknown, a value of a wrong type or impossible, or a table missing.
     """
-    table = _read_table(name)
-    card = table.pop("card", {})
-    if alone:
-        for component in (c for c in kinds if isinstance(table.get(c), str)):
-            theirs = _read_table(table[component])
-            table[component] = theirs[component]
-            for variant in VARIANTS:
-                if component in theirs.get(variant, {}):
-                    table.setdefault(variant, {})[component] = theirs[variant][component]
-    changes = {key: table.pop(key) for key in VARIANTS if key in table}
-    variants, settings = tuple(variants), tuple(settings)
-    for variant in variants:
-        if variant not in changes:
-            raise RecipeError(f"recipe {name}.toml has no table [{variant}]")
+    table = read_table(name)
+    card, plain, settings = table.pop("card", {}), table.pop("baseline", None), tuple(settings)
+    if baseline and plain is None:
+        raise RecipeError(f"recipe {name}.toml has no table [baseline]")
     if list(kinds) == ["model"]:
-        table, changes = {"model": table}, {key: {"model": c} for key, c in changes.items()}
-    shared = {c: table.pop(c) for c in kinds if isinstance(table.get(c), str)}
+        table, plain = {"model": table}, plain and {"model": plain}
+    shared = {c: table[c] for c in kinds if isinstance(table.get(c), str)}
+    if alone:
+        table |= {c: read_table(entry)[c] for c, entry in shared.items()}
+        shared = {}
     if unknown := sorted(table.keys() - kinds.keys()):
         raise RecipeError(f"recipe {name}.toml: unknown key {unknown[0]!r}")
-    changed = parse_settings(settings)
-    if wrong := [key for key in changed if "." in key and key.split(".")[0] not in table]:
+    trained = [c for c in kinds if isinstance(table.get(c), dict)]
+    changes = parse_settings(settings)
+    if wrong := [key for key in changes if "." in key and key.split(".")[0] not in trained]:
         raise RecipeError(f"--set {wrong[0]}: {name} trains no such component")
     components = {}
-    for component in (c for c in kinds if c in table):
-        values = dict(table[component])
-        for variant in variants:
-            values |= changes[variant].get(component, {})
-        for key, value in changed.items():
+    for component in trained:
+        values = table[component] | (plain.get(component, {}) if baseline and plain else {})
+        for key, value in changes.items():
             part, _, rest = key.rpartition(".")
             if part in ("", component):
                 values[rest] = value
         components[component] = _build(kinds[component], values, f"recipe {name}.toml")
     compare_with = card.get("compare_with", "")
-    return EntryRecipe(name, components, shared, compare_with, tuple(changes), variants, settings)
+    return EntryRecipe(
+        name, components, shared, compare_with, plain is not None, baseline, settings
+    )
 
 
-def _read_table(name: str) -> dict[str, Any]:
+def read_table(name: str) -> dict[str, Any]:
+    """Read the file of a recipe."""
     path = RECIPES / f"{name}.toml"
     if not path.exists():
         raise RecipeError(f"{name} has no recipe: {path} is missing")
@@ -150,23 +143,8 @@ def _build(kind: type[Recipe], values: dict[str, Any], where: str) -> Recipe:
         raise RecipeError(str(error)) from None
 
 
-def train_command(
-    entry: str,
-    variants: Iterable[str],
-    settings: Iterable[str],
-    images: str = "",
-    options: Iterable[str] = (),
-) -> str:
-    """Return the command of a recorded run, without paths of any machine but the pictures' name."""
-    words = [entry, *(f"--{variant}" for variant in variants)]
-    words += ["--images", images] if images else []
-    words += options
-    words += [word for setting in settings for word in ("--set", setting)]
-    return f"python -m training.train {shlex.join(words)}"
-
-
 def with_defaults(kind: type[Recipe], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recorded recipe, with the defaults of keys that came after its time."""
+    """Return a recorded recipe with the defaults of keys that are newer than the record."""
     defaults = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
     return defaults | dict(recorded)
 

@@ -5,6 +5,8 @@ is; and, for the card, how well its score tells its own test images from those o
 which likelihoods are known to do badly.
 """
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from training import options
 from training.data import DataError, load_split
 from training.evaluate import load_weights
 from training.release import cards, records
+from training.release.records import Likelihood
 
 __all__ = ["COMPARED", "auroc", "percentiles", "record"]
 
@@ -47,12 +50,12 @@ def record(info: ModelInfo, data: Path, examples: int = EXAMPLES) -> dict[str, f
     others = [other for other in COMPARED if other != info.dataset]
     areas = {o: auroc(own, _scores(model, o, data, examples)[1]) for o in others}
     path = registry.WEIGHTS / TEST_SCORES
-    stored = records.read_json(path) if path.exists() else {}
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     weights = dict(model.origin.sha256)
     stored[info.name] = {"score": name, "weights": weights, "percentiles": percentiles(own)}
     write_json(path, stored)
-    found = {"score": name, "weights": weights, "examples": len(own), "auroc": areas}
-    records.write_record(info.name, records.read_record(info.name) | {"likelihood": found})
+    found = Likelihood(name, weights, len(own), areas)
+    records.write_record(info.name, replace(records.read_record(info.name), likelihood=found))
     cards.write_card(info.name)
     return areas
 
