@@ -73,12 +73,6 @@ def load_latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def latest_step(folder: Path) -> int | None:
-    """Return the step of the latest checkpoint, damaged or not; None if there is none."""
-    found = _found(folder) if folder.is_dir() else []
-    return int(found[0].name.split("-")[1]) if found else None
-
-
 def _found(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, the latest first."""
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)

@@ -42,6 +42,8 @@ def configure(info: ModelInfo, settings: Iterable[str], image_size: int | None) 
     for key in sorted(values.keys() & _GIVEN.keys()):
         raise click.UsageError(f"--config {key}: that is given by {_GIVEN[key]}")
     if image_size is not None:
+        if image_size % 8:
+            raise click.UsageError(f"--image-size must be a multiple of 8, not {image_size}")
         values["image_size"] = image_size
     if not values:
         return info

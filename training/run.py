@@ -152,14 +152,6 @@ class Run:
             self.check_same(asdict(found))
         return found
 
-    @property
-    def progress(self) -> str:
-        """How far it is, in words."""
-        if (self.out / RECORD).exists():
-            return "trained"
-        step = checkpoints.latest_step(self.out)
-        return "not begun" if step is None else f"begun, at step {step} of {self.total_steps}"
-
 
 @dataclass(frozen=True)
 class EntryRun:
@@ -213,16 +205,6 @@ class EntryRun:
     def files(self) -> dict[str, Path]:
         """Where the files of all components are, or will be."""
         return {**self.given, **{run.component: run.file for run in self.runs}}
-
-    @property
-    def progress(self) -> str:
-        """How far it is, in words."""
-        if (self.out / RECORD).exists():
-            measured = (self.out / "evaluation/metrics.test.json").exists()
-            return "measured" if measured else "trained"
-        if self.runs[0].out == self.out:
-            return self.runs[0].progress
-        return ", ".join(f"{run.component} {run.progress}" for run in self.runs)
 
     def assemble(self) -> RunRecord:
         """Make the folder that `lvmzoo.from_pretrained` loads, and return its record.

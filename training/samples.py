@@ -26,7 +26,7 @@ from training.data import Split, as_input, batch_size, sha256
 from training.families import family_of
 from training.families.base import SampleSet
 from training.metrics import frechet_distance, overlap
-from training.recipe import AUGMENTATIONS, require
+from training.recipe import AUGMENTATIONS
 from training.records import ImageFigures, SampleFigures
 from training.trainer import has_bfloat16
 
@@ -100,8 +100,8 @@ class ClassifierRecipe:
         """Check that one can train with these values."""
         for name in ("epochs", "width", "batch_size"):
             check_count(getattr(self, name), name)
-        unknown = [kind for kind in self.augment if kind not in AUGMENTATIONS]
-        require(not unknown, f"augment must be of {', '.join(AUGMENTATIONS)}, not {unknown}")
+        if not {*self.augment} <= {*AUGMENTATIONS}:
+            raise ValueError(f"augment must be of {', '.join(AUGMENTATIONS)}, not {self.augment}")
 
 
 class Classifier(nn.Module):

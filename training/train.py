@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from lvmzoo.files import atomic_file
 from lvmzoo.registry import ModelInfo, model_info
 from training import checkpoints, options
 from training.codes import Codes
-from training.data import Split, UnfinishedError, load_split, read_folder
+from training.data import UnfinishedError, load_split, read_folder
 from training.families import recipe_of
 from training.model import (
     Init,
@@ -56,63 +56,6 @@ LOG = "log.jsonl"
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """What the command is given."""
-
-    name: str
-    data: Path
-    images: Path | None
-    image_size: int | None
-    cache: Path | None
-    skip: bool
-    fields: tuple[str, ...]
-    init: str | None
-    codes: Path | None
-    device: str
-    out: Path | None
-    settings: tuple[str, ...]
-    baseline: bool
-    resume: bool
-    overwrite: bool
-    deadline: float
-    checkpoint_every: float
-    compile: bool
-
-    @property
-    def folder(self) -> Path:
-        """Where to train."""
-        return self.out or Path("runs") / (self.name + ".baseline" * self.baseline)
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What of the command is recorded beside recipe and pictures; no path of this machine."""
-        words = [] if self.image_size is None else ["--image-size", str(self.image_size)]
-        words += [word for field in self.fields for word in ("--config", field)]
-        if self.init is not None:
-            name = Path(self.init).resolve().name
-            words += ["--init", f"./{name}" if Path(self.init).is_dir() else self.init]
-        words += ["--skip-unreadable"] if self.skip else []
-        words += ["--codes", self.codes.resolve().name] if self.codes is not None else []
-        return tuple(words)
-
-    def check(self) -> None:
-        """Refuse options that do not fit together."""
-        if self.resume and self.overwrite:
-            raise click.UsageError("--resume and --overwrite exclude each other")
-        for option, value in (
-            ("--image-size", self.image_size),
-            ("--cache", self.cache),
-            ("--skip-unreadable", self.skip),
-        ):
-            if value and self.images is None:
-                raise click.UsageError(f"{option} is for your own pictures: give --images, too")
-        if self.codes is not None and (self.images is not None or self.fields):
-            raise click.UsageError("--codes excludes --images and --config")
-        if self.image_size is not None and self.image_size % 8:
-            raise click.UsageError(f"--image-size must be a multiple of 8, not {self.image_size}")
-
-
 @click.command()
 @click.argument("name")
 @options.data_option
@@ -137,63 +80,105 @@ class Arguments:
 @click.option("--checkpoint-every", type=options.duration, default="2m", show_default=True)
 @options.compile_option
 @options.failing_cleanly
-def main(**given: Any) -> None:
+def main(
+    name: str,
+    data: Path,
+    images: Path | None,
+    image_size: int | None,
+    cache: Path | None,
+    skip: bool,
+    fields: tuple[str, ...],
+    init: str | None,
+    codes: Path | None,
+    device: str,
+    out: Path | None,
+    settings: tuple[str, ...],
+    baseline: bool,
+    resume: bool,
+    overwrite: bool,
+    deadline: float,
+    checkpoint_every: float,
+    compile: bool,
+) -> None:
     """Train the entry NAME from its recipe."""
-    arguments = Arguments(**given)
-    arguments.check()
-    entry = model_info(arguments.name)
-    info = configure(entry, arguments.fields, arguments.image_size)
-    codes = Codes(info, arguments.codes) if arguments.codes is not None else None
-    recipe = read_recipe(arguments, entry, info, codes)
-    init = read_init(arguments.init, info) if arguments.init else None
-    check_epochs(recipe, init)
-    processes = processes_on(arguments.device)
-    if processes.is_main_process and not (arguments.resume or arguments.overwrite):
-        refuse_content(arguments.folder)
-    try:
-        info, train, validation = load_data(arguments, info, recipe, codes)
-    except UnfinishedError as error:
-        say(f"stopped reading pictures ({error}); go on with --resume")
-        return
-    run = EntryRun.plan(
-        info,
-        recipe,
-        (train, validation),
-        arguments.folder,
-        Options(
-            arguments.device, arguments.checkpoint_every, arguments.deadline, arguments.compile
-        ),
-        init=init,
-        words=arguments.words,
+    out = out or Path("runs") / (name + ".baseline" * baseline)
+    refuse(resume and overwrite, "--resume and --overwrite exclude each other")
+    refuse(
+        codes and (images or fields), "--codes excludes --images and --config"
     )
-    if codes is not None:
-        codes.check_autoencoder(sha256_of(run.given)["autoencoder"])
-    if arguments.images or arguments.fields:
-        describe(run, processes.num_processes)
-    fit_entry(run, overwrite=arguments.overwrite)
+    for option, value in (("image-size", image_size), ("cache", cache), ("skip-unreadable", skip)):
+        refuse(value and not images, f"--{option} is for your own pictures: give --images, too")
 
-
-def read_recipe(
-    arguments: Arguments, entry: ModelInfo, info: ModelInfo, codes: Codes | None
-) -> EntryRecipe:
-    """Return the recipe of what is trained.
-
-    An autoencoder of other sizes, or for other pictures, is not that of another entry.
-    """
-    if arguments.images is not None:
-        picture_format(info)  # which refuses models of points
-    alone = arguments.images is not None or not all(
-        same_component(entry, info, component) for component in recipe_of(entry).shared
+    # What is trained, and how.
+    entry = model_info(name)
+    info = configure(entry, fields, image_size)
+    picture_shape = picture_format(info) if images else None
+    encoded = Codes(info, codes) if codes else None
+    settings += encoded.settings if encoded else ()
+    recipe = choose_recipe(entry, info, settings, baseline, alone=images is not None)
+    refuse(
+        encoded and [*recipe.components] != ["prior"],
+        f"--codes: {name} trains {' and '.join(recipe.components)}; codes are for an entry that "
+        "takes its autoencoder from another, such as vqvae_gated_cifar10",
     )
-    settings = (*arguments.settings, *(codes.settings if codes is not None else ()))
-    recipe = recipe_of(info, settings, arguments.baseline, alone=alone)
-    if codes is not None and [*recipe.components] != ["prior"]:
-        raise click.UsageError(
-            f"--codes: {info.name} trains {' and '.join(recipe.components)}; codes are for an "
-            "entry that takes its autoencoder from another, such as vqvae_gated_cifar10"
+    begin_from = read_init(init, info) if init else None
+    check_epochs(recipe, begin_from)
+    processes = processes_on(device)
+    if processes.is_main_process and content(out):
+        refuse(
+            not (resume or overwrite),
+            f"{out} is not empty: give --resume, --overwrite or another --out",
         )
-    if len({component.train_on for component in recipe.components.values()}) > 1:
-        raise click.UsageError("train_on must be the same for all components")
+
+    # On what.
+    train_on = next(iter(recipe.components.values())).train_on
+    if encoded:
+        splits = encoded.splits()
+    elif picture_shape is None or images is None:
+        validation = load_split(info.dataset, "validation", data)
+        splits = load_split(info.dataset, train_on, data), validation
+    else:
+        try:
+            cache = cache or out.parent / "cache"
+            own = read_folder(images, picture_shape, cache, skip=skip, deadline=deadline - RESERVE)
+        except UnfinishedError as error:
+            say(f"stopped reading pictures ({error}); go on with --resume")
+            return
+        say(own.line)
+        info = for_pictures(info, images.resolve().name, own.classes)
+        splits = own.split(train_on), own.split("validation")
+
+    how = Options(device, checkpoint_every, deadline, compile)
+    words = ["--image-size", str(image_size)] if image_size else []
+    words += [word for field in fields for word in ("--config", field)]
+    words += ["--init", begin_from.name] if begin_from else []
+    words += ["--skip-unreadable"] * skip + (["--codes", codes.resolve().name] if codes else [])
+    run = EntryRun.plan(info, recipe, splits, out, how, init=begin_from, words=tuple(words))
+    if encoded:
+        encoded.check_autoencoder(sha256_of(run.given)["autoencoder"])
+    if images or fields:
+        describe(run, processes.num_processes)
+    fit_entry(run, overwrite=overwrite)
+
+
+def refuse(condition: Any, message: str) -> None:
+    """Refuse options for which a condition holds."""
+    if condition:
+        raise click.UsageError(message)
+
+
+def choose_recipe(
+    entry: ModelInfo, info: ModelInfo, settings: tuple[str, ...], baseline: bool, *, alone: bool
+) -> EntryRecipe:
+    """Return the recipe of an entry or of its variant `info`.
+
+    An autoencoder of other sizes, or (alone) for other pictures, is not that of another entry.
+    """
+    shared = recipe_of(entry).shared
+    alone = alone or not all(same_component(entry, info, component) for component in shared)
+    recipe = recipe_of(info, settings, baseline, alone=alone)
+    train_on = {component.train_on for component in recipe.components.values()}
+    refuse(len(train_on) > 1, "train_on must be the same for all components")
     return recipe
 
 
@@ -201,39 +186,16 @@ def check_epochs(recipe: EntryRecipe, init: Init | None) -> None:
     """Refuse 0 epochs where they cannot keep what --init gives."""
     trained = ""
     for component, values in recipe.components.items():
-        if values.epochs:
-            trained = component
-        elif init is None:
-            raise click.UsageError("0 epochs keep what --init gives, and there is no --init")
-        elif trained:
-            raise click.UsageError(
-                f"{component}.epochs=0 keeps the {component} of --init, which belongs to the "
-                f"{trained} there: set {trained}.epochs=0, too"
-            )
-
-
-def load_data(
-    arguments: Arguments, info: ModelInfo, recipe: EntryRecipe, codes: Codes | None
-) -> tuple[ModelInfo, Split, Split]:
-    """Return what is trained, on what, and what it is validated on."""
-    if codes is not None:
-        return info, *codes.splits()
-    train_on = next(iter(recipe.components.values())).train_on
-    if arguments.images is None:
-        train, validation = (
-            load_split(info.dataset, split, arguments.data) for split in (train_on, "validation")
+        refuse(
+            not values.epochs and init is None,
+            "0 epochs keep what --init gives, and there is no --init",
         )
-        return info, train, validation
-    own = read_folder(
-        arguments.images,
-        picture_format(info),
-        arguments.cache or arguments.folder.parent / "cache",
-        skip=arguments.skip,
-        deadline=arguments.deadline - RESERVE,
-    )
-    say(own.line)
-    info = for_pictures(info, arguments.images.resolve().name, own.classes)
-    return info, own.split(train_on), own.split("validation")
+        refuse(
+            not values.epochs and trained,
+            f"{component}.epochs=0 keeps the {component} of --init, which belongs to the "
+            f"{trained} there: set {trained}.epochs=0, too",
+        )
+        trained = component if values.epochs else trained
 
 
 def describe(entry: EntryRun, processes: int) -> None:
@@ -252,12 +214,6 @@ def describe(entry: EntryRun, processes: int) -> None:
             f"the {first.batch:,} examples to train on are fewer than batch_size "
             f"{first.recipe.batch_size}: each step takes all of them"
         )
-
-
-def refuse_content(out: Path) -> None:
-    """Refuse a folder that holds something."""
-    if content(out):
-        raise click.UsageError(f"{out} is not empty: give --resume, --overwrite or another --out")
 
 
 def remove_run(entry: EntryRun) -> None:

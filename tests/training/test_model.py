@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 import pytest
 import torch
-from support.runs import SETTINGS, SMALL_VQVAE, noise, recipe_of
+from support.runs import SETTINGS, SMALL_VQVAE, noise
 
 import lvmzoo
 from lvmzoo import CheckpointError, model_info
@@ -218,14 +218,3 @@ def test_weights_of_another_family_or_channels_are_refused():
         read_init("vqvae_mnist", colour)
     with pytest.raises(UnknownModelError, match="did you mean vqvae_cifar10"):
         read_init("vqvae_cifar", colour)
-
-
-def test_a_vae_begins_from_one_of_another_size(vae_folder, tmp_path):
-    info = configure(model_info("vae_mnist"), ["latent_dim=4", "channels=[4, 4, 8]"], 16)
-    data = noise(8)
-    data = replace(data, x=data.x[:, :1, :16, :16].contiguous())
-    recipe, init = recipe_of("vae_mnist", ("epochs=1",)), read_init(str(vae_folder), info)
-    entry = EntryRun.plan(info, recipe, (data, data), tmp_path, Options("cpu"), init=init)
-    # What depends on the size of the picture: the linear layers.
-    fresh = ["decoder.0.bias", "decoder.0.weight", "encoder.7.weight"]
-    assert Trainer(entry.runs[0]).begun_from.fresh == fresh

@@ -46,14 +46,14 @@ def test_settings_are_read_as_toml_else_as_text():
         ("vae_cifar10", "epoch=2", "unknown key 'epoch'"),
         ("vae_cifar10", "epochs=many", "epochs must be int"),
         ("vae_cifar10", "epochs=-1", "epochs must be from 0"),
-        ("vae_cifar10", "lr=-1", "lr must lie"),
-        ("vae_cifar10", "augment_share=2", "augment_share must be in"),
+        ("vae_cifar10", "lr=-1", "lr must be from"),
+        ("vae_cifar10", "augment_share=2", "augment_share must be from"),
         ("vae_cifar10", "precision=fp8", "precision must be one of auto, float32, bf16"),
         ("vae_cifar10", "deterministic=1", "deterministic must be bool"),
         ("vqvae_gated_svhn", "autoencoder.epochs=3", "trains no such component"),
         ("vae_svhn", "prior.epochs=3", "trains no such component"),
         ("vqvae_svhn", "prior.revive_every=3", "unknown key 'revive_every'"),
-        ("vqvae_svhn", "prior.dropout=1", "dropout must be in"),
+        ("vqvae_svhn", "prior.dropout=1", "dropout must be from"),
     ],
 )
 def test_bad_settings_are_refused(name, setting, message):

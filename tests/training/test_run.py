@@ -43,21 +43,6 @@ def test_another_recipe_or_other_data_are_another_run(tmp_path, make):
             run.check_same(facts(run) | {key: "another"})
 
 
-def test_how_far_a_run_is(tmp_path):
-    entry = vqvae_run(tmp_path / "run")
-    assert not is_begun(entry.out)
-    assert entry.progress == "autoencoder not begun, prior not begun"
-    assert not fit_entry(vqvae_run(tmp_path / "run", deadline=0.0))
-    assert is_begun(entry.out)
-    assert entry.progress == "autoencoder begun, at step 1 of 6, prior not begun"
-    assert fit_entry(entry)
-    assert [run.progress for run in entry.runs] == ["trained", "trained"]
-    assert entry.progress == "trained"
-    (entry.out / "evaluation").mkdir()
-    (entry.out / "evaluation/metrics.test.json").touch()
-    assert entry.progress == "measured"
-
-
 def test_a_component_of_another_entry_is_that_of_its_run_or_the_bundled_one(tmp_path, monkeypatch):
     name = "vqvae_gated_svhn"
     bundled = registry.model_info("vqvae_svhn").files["autoencoder"]
@@ -75,6 +60,13 @@ def test_a_component_of_another_entry_is_that_of_its_run_or_the_bundled_one(tmp_
     ours = lvmzoo.from_pretrained(plain.out).origin.sha256["autoencoder"]
     assert gated.origin.sha256["autoencoder"] == ours
     assert gated.sample(2, labels=3).shape == (2, 3, 32, 32)
+
+
+def test_an_evaluation_of_bundled_weights_does_not_begin_a_run(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    assert not is_begun(tmp_path)
+    (tmp_path / "prior").mkdir()
+    assert is_begun(tmp_path)
 
 
 def test_planning_writes_nothing(tmp_path):

@@ -7,7 +7,6 @@ import torch
 from support.factories import make_tiny
 from support.runs import noise
 
-import lvmzoo
 from lvmzoo import CheckpointError
 from lvmzoo.registry import DATASETS
 from training import samples
@@ -16,7 +15,6 @@ from training.families import family_of
 from training.families.base import SampleSet
 from training.samples import (
     Classifier,
-    has_samples,
     measure_samples,
     read_classifier_recipe,
     trained_classifier,
@@ -95,11 +93,6 @@ def digits(n, seed=0):
     return replace(data, x=data.x[:, :1])
 
 
-def test_images_but_no_points_are_compared():
-    for name, compared in (("vqvae_svhn", 1), ("vlae_mnist", 1), ("vae2d_gaussian1", 0)):
-        assert has_samples(lvmzoo.model_info(name)) == compared
-
-
 @pytest.fixture
 def measure(judge, monkeypatch):
     """Compare what a function of the real images makes with them."""
@@ -132,20 +125,6 @@ def test_the_same_images_are_perfect_and_others_are_not(measure, judge):
     assert first.metrics["coverage"] > 0.5
 
 
-def test_as_many_images_of_each_kind_are_compared(measure, monkeypatch):
-    monkeypatch.setattr(samples, "IMAGES", 12)
-    seen = []
-
-    def make(real):
-        seen.append(real)
-        return SampleSet("same", as_input(real.x), real.labels)
-
-    assert measure(make, digits(40), digits(30, seed=1)).images == len(seen[0]) == 12
-    assert seen[0].labels.tolist() != [*range(10), 0, 1]  # not the first ones
-    measure(make, digits(40), digits(30, seed=1))
-    assert torch.equal(seen[0].x, seen[1].x)
-
-
 @pytest.mark.parametrize("kind", ["VAE", "VLAE", "VQVAE", "gated VQVAE"])
 def test_every_kind_of_image_is_made_from_fixed_seeds(kind, judge):
     model = make_tiny(kind)
@@ -160,20 +139,3 @@ def test_every_kind_of_image_is_made_from_fixed_seeds(kind, judge):
         labelled = found.title not in ("training images", "samples")
         assert found.metrics.keys() == known.keys() - (set() if labelled else {"recognised"})
     assert measure_samples(model, judge, real, train) == result
-
-
-def test_samples_of_a_class_are_of_the_classes_of_the_real_images(monkeypatch):
-    model, asked = make_tiny("gated VQVAE"), []
-    draw = type(model).sample
-
-    def sample(self, n, **options):
-        asked.append((options.get("labels"), options.get("guidance")))
-        return draw(self, n, **options)
-
-    monkeypatch.setattr(type(model), "sample", sample)
-    real = digits(7)
-    real = replace(real, x=real.x[:, :, :16, :16], labels=torch.tensor([1, 1, 4, 9, 9, 9, 0]))
-    made = list(family_of("VQVAE").sample_sets(model, real))
-    assert [guidance for _, guidance in asked] == [None, 0, 1, 2, 4]
-    assert all(torch.equal(labels, real.labels) for labels, _ in asked[1:])
-    assert all(torch.equal(m.labels, real.labels) for m in made[2:])

@@ -2,18 +2,15 @@
 
 import json
 import re
+import shutil
 
 import pytest
-import torch
 from click.testing import CliRunner
-from PIL import Image
 from support.runs import SMALL_VQVAE
 from support.trees import write_alike, write_picture
 
 import lvmzoo
-from lvmzoo.checkpoint import read_component
 from training import evaluate, train
-from training.data import rows
 from training.run import read_run
 
 pytestmark = pytest.mark.usefixtures("few_revival_images")
@@ -114,80 +111,6 @@ def test_pictures_without_classes_train_a_gated_prior_without_labels(tmp_path):
     assert "conditional_bits_per_code" not in metrics
 
 
-def test_a_run_on_a_map_is_that_on_memory(mine, tmp_path, monkeypatch):
-    """Order, noise and codes: to the bit."""
-    arguments = ["vqvae_cifar10", "--images", mine, *QUICK, *SMALL, "--set", "prior.augment=flip"]
-    works(*arguments, "--out", tmp_path / "mapped")
-    plain = train.read_folder
-
-    def in_memory(folder, data, cache, *, skip, deadline):
-        return plain(folder, data)
-
-    monkeypatch.setattr(train, "read_folder", in_memory)
-    works(*arguments, "--out", tmp_path / "memory")
-    for name in ("autoencoder", "prior"):
-        mapped, memory = (
-            read_component(tmp_path / run / f"{name}.safetensors") for run in ("mapped", "memory")
-        )
-        assert mapped.tensors.keys() == memory.tensors.keys()
-        assert all(torch.equal(v, memory.tensors[k]) for k, v in mapped.tensors.items())
-
-
-def test_a_resumed_prior_finds_its_codes(mine, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    arguments = ["vqvae_cifar10", "--images", mine, "--out", out, *QUICK, *SMALL, "--resume"]
-    for _ in range(4):  # the steps of the autoencoder, and the first of the prior
-        result = works(*arguments, "--time-limit", "0s")
-        if (out / "prior").exists() and list((out / "prior").glob("checkpoint-*")):
-            break
-    assert "go on with --resume" in result.output
-    codes = sorted(path.name[:13] for path in (out / "prior/scratch").glob("codes-*"))
-    assert codes == ["codes-flip-0-", "codes-flip-1-"]
-    made = []
-    plain = rows._fill
-    monkeypatch.setattr(rows, "_fill", lambda *a: (made.append(a), plain(*a)))
-    works(*arguments)
-    assert made == []
-    assert not (out / "prior/scratch").exists()
-
-
-def test_a_time_limit_holds_while_pictures_are_read(mine, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "_PIECE_BYTES", 10 * 3 * 32 * 32)
-    arguments = ["vae_cifar10", "--images", mine, "--out", tmp_path / "out", *QUICK, "--resume"]
-    for done in (10, 20):
-        output = works(*arguments, "--time-limit", "0s").output
-        assert output == f"stopped reading pictures ({done} of 24 are done); go on with --resume\n"
-        assert not (tmp_path / "out").exists()
-    output = works(*arguments, "--time-limit", "0s").output
-    assert re.search(r"stopped at step 1 of 2 of the model, about \d\d:\d\d before its end", output)
-
-
-def test_unfinished_runs_are_not_measured(mine, tmp_path):
-    out = tmp_path / "out"
-    arguments = ["vae_cifar10", "--images", mine, "--out", out, *QUICK]
-    works(*arguments, "--time-limit", "0s")
-    result = command("vae_cifar10", "--images", mine, "--weights", out, main=evaluate.main)
-    assert result.exit_code == 1
-    assert f"{out} holds no finished run; training.train --resume goes on" in result.output
-
-
-def test_grey_models_train_on_colour_pictures_as_grey(mine, tmp_path):
-    out = tmp_path / "out"
-    works("vae_mnist", "--images", mine, "--out", out, *QUICK, "--image-size", 24,
-          "--config", "channels=[4, 4, 8]")  # fmt: skip
-    model = lvmzoo.from_pretrained(out)
-    assert model.image_shape == (1, 24, 24)
-    picture = Image.new("RGB", (50, 30), (255, 0, 0))
-    assert lvmzoo.transform(model)(picture).shape == (1, 24, 24)
-
-
-def test_the_cache_may_lie_elsewhere(mine, tmp_path):
-    works("vae_cifar10", "--images", mine, "--out", tmp_path / "runs/out", *QUICK,
-          "--cache", tmp_path / "elsewhere", "--config", "channels=[4, 4, 8]")  # fmt: skip
-    assert list((tmp_path / "elsewhere").glob("mine-*"))
-    assert not (tmp_path / "runs/cache").exists()
-
-
 def test_pictures_of_other_classes_are_measured_without_labels(tmp_path):
     write_alike(tmp_path / "own", ["lion", "tiger"], 12)
     where = ["--images", tmp_path / "own", "--cache", tmp_path / "cache", "--out", tmp_path / "out"]
@@ -195,3 +118,22 @@ def test_pictures_of_other_classes_are_measured_without_labels(tmp_path):
         metrics = json.loads(works(name, *where, main=evaluate.main).stdout)["metrics"]
         assert figure in metrics
         assert "conditional_bits_per_code" not in metrics
+
+
+def test_a_resumed_prior_finds_its_codes_and_is_not_measured_before_it_ends(mine, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["vqvae_cifar10", "--images", mine, "--out", out, *QUICK, *SMALL, "--resume"]
+
+    def codes():
+        return {p.name[:13]: p.stat().st_ctime_ns for p in (out / "prior/scratch").glob("codes-*")}
+
+    while not codes():  # the steps of the autoencoder, and the first of the prior
+        assert "go on with --resume" in works(*arguments, "--time-limit", "0s").output
+    first = codes()
+    assert [*sorted(first)] == ["codes-flip-0-", "codes-flip-1-"]
+    works(*arguments, "--time-limit", "0s")
+    assert codes() in (first, {})
+    shutil.rmtree(out / "prior")
+    (out / "config.json").unlink(missing_ok=True)
+    measured = command("vqvae_cifar10", "--images", mine, "--weights", out, main=evaluate.main)
+    assert f"{out} holds no finished run; training.train --resume goes on" in measured.output

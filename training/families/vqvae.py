@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lvmzoo import save_images
-from lvmzoo.checks import check_count
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo
 from training.augment import draw_noise, generator_for
@@ -37,7 +36,7 @@ from training.families.images import (
     image_sets,
 )
 from training.metrics import code_baselines, perplexity, psnr, squared_error, ssim
-from training.recipe import Recipe, require
+from training.recipe import Recipe, within
 
 # Images whose features dead codes are moved to, and by whose codes they are found dead.
 REVIVAL_IMAGES = 256
@@ -51,31 +50,19 @@ class AutoencoderRecipe(Recipe):
     """How the autoencoder of a VQ-VAE is trained."""
 
     # Steps between revivals of dead codes, in the first half of the run; 0 revives none.
-    revive_every: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that one can train with these values."""
-        super().__post_init__()
-        check_count(self.revive_every, "revive_every", least=0)
+    revive_every: int = within(0, 10**9, 0)
 
 
 @dataclass(frozen=True)
 class PriorRecipe(Recipe):
     """How the prior of a VQ-VAE is trained."""
 
-    label_dropout: float = 0.0  # share of the examples that are shown without their label
-    dropout: float = 0.0  # share of what a layer adds that is left out
+    # Share of the examples that are shown without their label.
+    label_dropout: float = within(0, 1, 0.0)
+    dropout: float = within(0, 1 - 1e-9, 0.0)  # share of what a layer adds that is left out
     # Copies of the training set, each image augmented anew, that are encoded before the first step;
     # 0 augments and encodes each batch when it is due. Matters where there is endless augmentation.
-    copies: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that one can train with these values."""
-        super().__post_init__()
-        check_count(self.copies, "copies", least=0)
-        shown, dropout = self.label_dropout, self.dropout
-        require(0 <= shown <= 1, f"label_dropout must be in [0, 1], not {shown}")
-        require(0 <= dropout < 1, f"dropout must be in [0, 1), not {dropout}")
+    copies: int = within(0, 1000, 0)
 
 
 class _AutoencoderObjective(Objective):

@@ -1,16 +1,14 @@
 """Model cards and the README's table: figures in words. Generated, never edited."""
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.families import config_of, family_of, recipe_of
 from training.metrics import NEIGHBOURS
-from training.recipe import EntryRecipe, Recipe, with_defaults
+from training.recipe import EntryRecipe, with_defaults
 from training.records import RunRecord
 from training.release import records
 from training.release.records import EntryRecord
@@ -35,7 +33,7 @@ def render(info: ModelInfo, record: EntryRecord, pictures: Path | None = None) -
     family, run, test = family_of(info.model_class), record.run, record.test
     data, recipe = _data_set(info, run.own_pictures), _recipe(run)
     runs = [
-        CardRun.of(part, recipe.components[component])
+        (part, recipe.components[component])
         for component, part in run.components.items()
         if component not in recipe.shared
     ]
@@ -58,7 +56,7 @@ def render(info: ModelInfo, record: EntryRecord, pictures: Path | None = None) -
         test=test,
         neighbours=NEIGHBOURS,
         shared=recipe.shared,
-        runs=runs,
+        runs=[(part, with_defaults(type(whole), part.recipe), whole) for part, whole in runs],
         command=train_command(run),
         # Not of other weights than those that are here.
         likelihood=record.likelihood
@@ -68,23 +66,6 @@ def render(info: ModelInfo, record: EntryRecord, pictures: Path | None = None) -
         pictures=[(family.pictures[k], f) for k, f in files.items() if (folder / f).exists()],
     )
     return f"{card.content.rstrip()}\n"
-
-
-@dataclass(frozen=True)
-class CardRun:
-    """The training of a component, as the card gives it."""
-
-    record: RunRecord
-    component: str  # "" if it is the whole model
-    recipe: dict[str, Any]
-    whole_epochs: int  # of the recipe; 0 for your own pictures, where there is no right number
-
-    @classmethod
-    def of(cls, record: RunRecord, whole: Recipe) -> "CardRun":
-        """Return it of a record, beside the whole recipe of the entry."""
-        component = "" if record.component == "model" else record.component
-        recipe = with_defaults(type(whole), record.recipe)
-        return cls(record, component, recipe, 0 if record.own_pictures else whole.epochs)
 
 
 def train_command(run: RunRecord) -> str:

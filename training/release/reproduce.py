@@ -209,9 +209,8 @@ def _reproduce_all(infos: list[ModelInfo], space: Workspace) -> None:
         try:
             reproduce(info, space)
         except TimeUpError:
-            for left in infos[i:]:
-                print(f"{left.name}: {space.plan(left).progress}")
-            print("the time is up; the same command goes on")
+            left = ", ".join(info.name for info in infos[i:])
+            print(f"the time is up; the same command goes on with {left}")
             return
         print(f"{info.name}: complete", flush=True)
 

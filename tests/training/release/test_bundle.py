@@ -93,12 +93,6 @@ def test_an_entry_whose_autoencoder_is_replaced_has_no_weights_any_more(trained,
         bundle(*trained[GATED])
 
 
-def test_the_shared_part_comes_first(trained, empty):
-    with pytest.raises(ValueError, match=f"bundle {PLAIN} first|another autoencoder"):
-        bundle(*trained[GATED])
-    assert not list((empty / "weights").iterdir())
-
-
 def test_figures_of_other_bytes_are_refused(trained, empty, tmp_path):
     entry, record = trained[PLAIN]
     shutil.copytree(entry.out, tmp_path / "run")

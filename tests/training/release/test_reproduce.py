@@ -100,8 +100,8 @@ def test_when_the_time_is_up_it_says_how_far_it_is(space):
     arguments = [POINTS, "--out", str(space.runs / POINTS), "--time-limit", "0s", *options]
     train.main(arguments, standalone_mode=False)
     output = works(space, "vae2d_gaussian2", POINTS, "--time-limit", "0s")
-    assert f"{POINTS}: begun, at step 1 of 20\nvae2d_gaussian2: not begun\n" in output
-    assert output.endswith("the time is up; the same command goes on\n")
+    left = f"{POINTS}, vae2d_gaussian2"
+    assert output.endswith(f"the time is up; the same command goes on with {left}\n")
 
 
 @pytest.fixture
@@ -145,8 +145,6 @@ def test_a_vqvae_is_trained_in_its_components_and_shared(space, noisy):
     # A component whose run is gone is trained again.
     (space.runs / "vqvae_svhn/run.json").unlink()
     (space.runs / "vqvae_svhn/prior/run.json").unlink()
-    progress = space.plan(small_info("vqvae_svhn")).progress
-    assert progress == "autoencoder trained, prior begun, at step 6 of 6"
     assert make("vqvae_svhn", space).first_losses == plain.first_losses
 
 
