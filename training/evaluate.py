@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 from lvmzoo import CheckpointError, loading
+from lvmzoo.checkpoint import CONFIG_NAME
 from lvmzoo.files import atomic_file
-from lvmzoo.models.base import CONFIG_NAME, ZooModel
+from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo, model_info
 from training import options
 from training.data import Split, as_input, batch_size, load_split, read_folder, sha256

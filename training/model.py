@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-import torch
 from torch import Tensor
 
 from lvmzoo import CheckpointError, loading
-from lvmzoo.checkpoint import config_dict, read_component, submodule
+from lvmzoo.checkpoint import config_dict, fingerprint, read_component, submodule
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo
 from training.families import component_config, config_of
@@ -95,8 +94,8 @@ class Init:
         the codes of its own autoencoder. A file that is not there yet will hold these weights.
         """
         for name, path in given.items():
-            theirs = submodule(self.model, name).state_dict()
-            if path.exists() and not _equal(read_component(path).tensors, theirs):
+            own = fingerprint(submodule(self.model, name).state_dict())
+            if path.exists() and fingerprint(read_component(path).tensors) != own:
                 return None
         assert self.model.origin is not None
         return self.model.origin.sha256[component]
@@ -137,10 +136,3 @@ def read_init(name: str, info: ModelInfo) -> Init:
         )
     is_folder = isinstance(loading.locate(name), Path)
     return Init(f"./{Path(name).resolve().name}" if is_folder else name, model)
-
-
-def _equal(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    """Whether two components are the same once they are stored in float16."""
-    return tensors.keys() == others.keys() and all(
-        torch.equal(value.half(), others[name].half()) for name, value in tensors.items()
-    )

@@ -18,10 +18,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lvmzoo import CheckpointError, registry
-from lvmzoo.checkpoint import Skeleton, submodule
+from lvmzoo.checkpoint import CONFIG_NAME, blank, submodule
 from lvmzoo.files import atomic_folder, write_json
 from lvmzoo.loading import model_class
-from lvmzoo.models.base import CONFIG_NAME
 from lvmzoo.registry import ModelInfo
 from training import checkpoints
 from training.data import Split, sha256
@@ -229,8 +228,7 @@ class EntryRun:
 
 def _check_kept(run: Run) -> None:
     """Refuse 0 epochs, which keep what --init gives, where not all tensors fit."""
-    with Skeleton():
-        model = model_class(run.info.model_class)(run.config)
+    model = blank(model_class(run.info.model_class), run.config)
     target = submodule(model, run.component).state_dict()
     fresh = [*target]
     if run.init is not None and run.init.sha256(run.component, run.given) is not None:

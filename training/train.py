@@ -22,7 +22,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 import lvmzoo
-from lvmzoo.checkpoint import config_dict
+from lvmzoo.checkpoint import component_bytes, config_dict
 from lvmzoo.files import atomic_file
 from lvmzoo.registry import ModelInfo, model_info
 from training import checkpoints, options
@@ -49,6 +49,7 @@ from training.run import (
     content,
     locked,
     sha256_of,
+    write_config,
 )
 from training.trainer import Trainer, processes_on, step_bytes
 
@@ -103,9 +104,7 @@ def main(
     """Train the entry NAME from its recipe."""
     out = out or Path("runs") / (name + ".baseline" * baseline)
     refuse(resume and overwrite, "--resume and --overwrite exclude each other")
-    refuse(
-        codes and (images or fields), "--codes excludes --images and --config"
-    )
+    refuse(codes and (images or fields), "--codes excludes --images and --config")
     for option, value in (("image-size", image_size), ("cache", cache), ("skip-unreadable", skip)):
         refuse(value and not images, f"--{option} is for your own pictures: give --images, too")
 
@@ -365,11 +364,10 @@ def finish(trainer: Trainer) -> None:
     """Write the weights as a folder that `lvmzoo.from_pretrained` loads, and the record."""
     run, recipe = trainer.run, trainer.run.recipe
     model = trainer.exported(trainer.best or None)
-    data = model.serialize(run.component, getattr(torch, recipe.dtype))
+    dtype = getattr(torch, recipe.dtype)
+    data = component_bytes(model, run.component, dtype, sha256_of(run.given))
     with atomic_file(run.file) as temporary:
         temporary.write_bytes(data)
-    if (run.component,) == model.COMPONENTS:
-        model.write_config(run.out)
     identity = run.identity
     record = RunRecord(
         entry=run.info.name,
@@ -399,6 +397,8 @@ def finish(trainer: Trainer) -> None:
         versions={"lvmzoo": lvmzoo.__version__, "torch": torch.__version__},
         commit=_commit(),
     )
+    if (run.component,) == model.COMPONENTS:
+        write_config(run.out, record)
     write_record(run.out / RECORD, record)
     shutil.rmtree(run.scratch, ignore_errors=True)
     say(f"finished: {run.out}")

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lvmzoo import CheckpointError
-from lvmzoo.checkpoint import compare, read_component, submodule
+from lvmzoo.checkpoint import check_component, read_component, submodule
 from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from training import checkpoints
@@ -290,10 +289,8 @@ class Trainer:
 def _load_component(model: ZooModel, name: str, path: Any) -> None:
     """Put a finished component into a model that is to get the others."""
     component = read_component(path)
-    if component.metadata != model.component_metadata(name):
-        raise CheckpointError(f"{path} was saved for another model or config than this run's")
+    check_component(model, name, component, "this run")
     module = submodule(model, name)
-    compare(module.state_dict(), component)
     module.load_state_dict(component.tensors)
     module.requires_grad_(False)
 

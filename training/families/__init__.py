@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from lvmzoo.checkpoint import Skeleton, build_config
+from lvmzoo.checkpoint import build_config
 from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo
 from training.families.base import Family
@@ -50,6 +50,4 @@ def config_of(info: ModelInfo) -> Any:
 
 def component_config(info: ModelInfo, component: str) -> dict[str, Any]:
     """Return the part of a model's config that one of its components depends on."""
-    with Skeleton():
-        model = model_class(info.model_class)(config_of(info))
-    return model.component_config(component)
+    return model_class(info.model_class).component_config(config_of(info), component)
