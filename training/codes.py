@@ -39,6 +39,14 @@ class Codes:
         """Changes of the recipe where there are codes alone, perhaps without labels."""
         return ("augment=none", *(("label_dropout=1",) if self.labels is None else ()))
 
+    def check_components(self, trained: list[str]) -> None:
+        """Refuse an entry that trains an autoencoder of its own."""
+        if trained != ["prior"]:
+            raise DataError(
+                f"--codes: {self.info.name} trains {' and '.join(trained)}; codes are for an entry "
+                "that takes its autoencoder from another, such as vqvae_gated_cifar10"
+            )
+
     def check_autoencoder(self, sha256: str) -> None:
         """Raise a `DataError` if the codes are of another autoencoder than the prior's."""
         if self.latents.info["weights"].get("autoencoder") != sha256:

@@ -27,7 +27,7 @@ from lvmzoo.files import atomic_file
 from lvmzoo.registry import ModelInfo, model_info
 from training import checkpoints, options
 from training.codes import Codes
-from training.data import UnfinishedError, load_split, read_folder
+from training.data import OwnPictures, Split, UnfinishedError, load_split, read_folder
 from training.families import recipe_of
 from training.model import (
     Init,
@@ -111,41 +111,32 @@ def main(
     # What is trained, and how.
     entry = model_info(name)
     info = configure(entry, fields, image_size)
-    picture_shape = picture_format(info) if images else None
+    pictures = picture_format(info) if images else None
     encoded = Codes(info, codes) if codes else None
     settings += encoded.settings if encoded else ()
-    recipe = choose_recipe(entry, info, settings, baseline, alone=images is not None)
-    refuse(
-        encoded and [*recipe.components] != ["prior"],
-        f"--codes: {name} trains {' and '.join(recipe.components)}; codes are for an entry that "
-        "takes its autoencoder from another, such as vqvae_gated_cifar10",
-    )
+    recipe = choose_recipe(entry, info, settings, baseline, own=images is not None)
+    if encoded:
+        encoded.check_components([*recipe.components])
     begin_from = read_init(init, info) if init else None
     check_epochs(recipe, begin_from)
     processes = processes_on(device)
-    if processes.is_main_process and content(out):
-        refuse(
-            not (resume or overwrite),
-            f"{out} is not empty: give --resume, --overwrite or another --out",
-        )
+    refuse(
+        processes.is_main_process and content(out) and not (resume or overwrite),
+        f"{out} is not empty: give --resume, --overwrite or another --out",
+    )
 
     # On what.
-    train_on = next(iter(recipe.components.values())).train_on
-    if encoded:
-        splits = encoded.splits()
-    elif picture_shape is None or images is None:
-        validation = load_split(info.dataset, "validation", data)
-        splits = load_split(info.dataset, train_on, data), validation
-    else:
+    own = None
+    if images and pictures:
         try:
             cache = cache or out.parent / "cache"
-            own = read_folder(images, picture_shape, cache, skip=skip, deadline=deadline - RESERVE)
+            own = read_folder(images, pictures, cache, skip=skip, deadline=deadline - RESERVE)
         except UnfinishedError as error:
             say(f"stopped reading pictures ({error}); go on with --resume")
             return
         say(own.line)
         info = for_pictures(info, images.resolve().name, own.classes)
-        splits = own.split(train_on), own.split("validation")
+    splits = encoded.splits() if encoded else load_splits(info, recipe, data, own)
 
     how = Options(device, checkpoint_every, deadline, compile)
     words = ["--image-size", str(image_size)] if image_size else []
@@ -167,14 +158,14 @@ def refuse(condition: Any, message: str) -> None:
 
 
 def choose_recipe(
-    entry: ModelInfo, info: ModelInfo, settings: tuple[str, ...], baseline: bool, *, alone: bool
+    entry: ModelInfo, info: ModelInfo, settings: tuple[str, ...], baseline: bool, *, own: bool
 ) -> EntryRecipe:
-    """Return the recipe of an entry or of its variant `info`.
+    """Return the recipe of an entry, or of a variant of it for your own pictures.
 
-    An autoencoder of other sizes, or (alone) for other pictures, is not that of another entry.
+    An autoencoder of other sizes, or for other pictures, is not that of another entry.
     """
     shared = recipe_of(entry).shared
-    alone = alone or not all(same_component(entry, info, component) for component in shared)
+    alone = own or not all(same_component(entry, info, component) for component in shared)
     recipe = recipe_of(info, settings, baseline, alone=alone)
     train_on = {component.train_on for component in recipe.components.values()}
     refuse(len(train_on) > 1, "train_on must be the same for all components")
@@ -195,6 +186,16 @@ def check_epochs(recipe: EntryRecipe, init: Init | None) -> None:
             f"{trained} there: set {trained}.epochs=0, too",
         )
         trained = component if values.epochs else trained
+
+
+def load_splits(
+    info: ModelInfo, recipe: EntryRecipe, data: Path, own: OwnPictures | None
+) -> tuple[Split, Split]:
+    """Return what is trained on, and what it is validated on."""
+    train_on = next(iter(recipe.components.values())).train_on
+    if own is not None:
+        return own.split(train_on), own.split("validation")
+    return load_split(info.dataset, train_on, data), load_split(info.dataset, "validation", data)
 
 
 def describe(entry: EntryRun, processes: int) -> None:
@@ -275,27 +276,16 @@ def fit(run: Run) -> bool:
     """
     trainer = Trainer(run)
     main = trainer.processes.is_main_process
-    if run.recipe.precision == "bf16" and trainer.precision != "bf16":
-        say(
-            f"the {run.component} trains in {trainer.precision}, which takes longer: bfloat16 "
-            "would only be emulated here"
-        )
+    warn_of_float32(trainer)
     if main:
         checkpoints.remove_leftovers(run.out)
     saved = checkpoints.load_latest(run.out)
     log_bytes = trainer.restore(saved) if saved else 0
-    earlier, started = trainer.seconds, time.monotonic()
+    hidden = None if main else True  # None: where output goes to a file
+    bar = tqdm(total=run.total_steps, initial=trainer.step, unit="step", disable=hidden)
+    earlier, started, longest = trainer.seconds, time.monotonic(), 0.0
     now = last_checkpoint = started
-    longest = 0.0
-    with (
-        (run.out / LOG if main else Path(os.devnull)).open("ab") as log,
-        tqdm(
-            total=run.total_steps,
-            initial=trainer.step,
-            unit="step",
-            disable=None if main else True,
-        ) as bar,
-    ):
+    with (run.out / LOG if main else Path(os.devnull)).open("ab") as log, bar:
         if main:
             log.truncate(log_bytes)
         while trainer.step < run.total_steps:
@@ -306,10 +296,8 @@ def fit(run: Run) -> bool:
             trainer.seconds = earlier + now - started
             epoch_ends = trainer.step % run.steps_per_epoch == 0
             if epoch_ends:
-                line = end_epoch(trainer)
-                if main:
-                    log.write(json.dumps(line).encode() + b"\n")
-                    log.flush()
+                log.write(end_epoch(trainer))
+                log.flush()
             late = trainer.any_process(is_late(run.options.deadline, longest))
             due = now - last_checkpoint >= run.options.checkpoint_every
             if late or due or trainer.step == run.total_steps:
@@ -333,12 +321,22 @@ def fit(run: Run) -> bool:
     return True
 
 
+def warn_of_float32(trainer: Trainer) -> None:
+    """Say so if a run takes longer than the times on the cards, which were in bfloat16."""
+    run = trainer.run
+    if run.recipe.precision == "bf16" and trainer.precision != "bf16":
+        say(
+            f"the {run.component} trains in {trainer.precision}, which takes longer: bfloat16 "
+            "would only be emulated here"
+        )
+
+
 def is_late(deadline: float, seconds: float = 0.0) -> bool:
     """Whether work of so many seconds might end less than `RESERVE` before a deadline."""
     return time.monotonic() + seconds + RESERVE >= deadline
 
 
-def end_epoch(trainer: Trainer) -> dict[str, Any]:
+def end_epoch(trainer: Trainer) -> bytes:
     """Validate, and return the line of the log."""
     run = trainer.run
     trainer.check_finite()
@@ -350,7 +348,7 @@ def end_epoch(trainer: Trainer) -> dict[str, Any]:
         f"epoch {epoch}/{run.recipe.epochs}  train {train['loss']:.4f}  "
         f"validation {validation['loss']:.4f}  {trainer.seconds:.0f} s"
     )
-    return {
+    line = {
         "epoch": epoch,
         "step": trainer.step,
         "lr": trainer.learning_rate(),
@@ -358,6 +356,7 @@ def end_epoch(trainer: Trainer) -> dict[str, Any]:
         "train": train,
         "validation": validation,
     }
+    return json.dumps(line).encode() + b"\n"
 
 
 def finish(trainer: Trainer) -> None:

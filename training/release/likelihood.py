@@ -35,7 +35,9 @@ EXAMPLES = 2000  # of each data set
 BATCH = 250
 
 
-def record(info: ModelInfo, data: Path, examples: int = EXAMPLES) -> dict[str, float]:
+def record(
+    info: ModelInfo, data: Path, examples: int = EXAMPLES, device: str = "cpu"
+) -> dict[str, float]:
     """Measure the scores of an entry, and write percentiles, record and card.
 
     Returns:
@@ -44,7 +46,7 @@ def record(info: ModelInfo, data: Path, examples: int = EXAMPLES) -> dict[str, f
     Raises:
         DataError: The data are not there.
     """
-    model = load_weights(info, None)
+    model = load_weights(info, None, device)
     assert model.origin is not None
     name, own = _scores(model, info.dataset, data, examples)
     others = [other for other in COMPARED if other != info.dataset]
@@ -91,8 +93,9 @@ def _scores(model: ZooModel, dataset: str, data: Path, examples: int) -> tuple[s
 @click.option("--all", "everything", is_flag=True, help="Every entry of images that has weights.")
 @click.option("--examples", type=click.IntRange(100), default=EXAMPLES, show_default=True)
 @options.data_option
+@options.device_option
 @options.failing_cleanly
-def main(names: tuple[str, ...], everything: bool, examples: int, data: Path) -> None:
+def main(names: tuple[str, ...], everything: bool, examples: int, data: Path, device: str) -> None:
     """Measure what the scores of the entries NAMES say; write percentiles, records and cards."""
     if everything == bool(names):
         raise click.UsageError("give entries, or --all")
@@ -104,7 +107,7 @@ def main(names: tuple[str, ...], everything: bool, examples: int, data: Path) ->
         if info.dataset not in COMPARED:
             titles = ", ".join(DATASETS[name].title for name in COMPARED)
             raise DataError(f"{info.name} is not of one of {titles}, which are compared")
-        areas = record(info, data, examples)
+        areas = record(info, data, examples, device)
         print(f"{info.name}: {', '.join(f'{k} {v:.3f}' for k, v in areas.items())}", flush=True)
 
 
