@@ -9,7 +9,6 @@ from support.runs import recipe_of
 
 from lvmzoo import list_models, model_info, registry
 from training.recipe import with_defaults
-from training.records import ImageFigures, SampleFigures
 from training.release import cards, records
 
 PRETRAINED = list_models(pretrained=True)
@@ -66,26 +65,6 @@ def test_the_command_of_a_card_is_that_of_the_run():
         "python -m training.train vae_svhn --baseline --images 'my pictures' --image-size 64 "
         "--set epochs=3 --set lr=0.01"
     )
-
-
-def test_a_card_shows_samples_beside_real_images():
-    name = "vqvae_gated_svhn"
-    info, record = model_info(name), records.read_record(name)
-
-    def card(samples):
-        return cards.render(info, replace(record, test=replace(record.test, samples=samples)))
-
-    assert "Fréchet" not in card(None)
-    figures = {"frechet": 12.345, "precision": 0.5, "recall": 0.25, "density": 1.125, "coverage": 1}
-    kinds = [
-        ImageFigures("training images", figures),
-        ImageFigures("samples of a class", figures | {"recognised": 0.7777}),
-    ]
-    text = card(SampleFigures(1999, 0.9344, kinds))
-    assert "1,999 images of each kind" in text
-    assert "`training/recipes/classifiers/svhn.toml`) that reads 93.4 % of the split right" in text
-    assert "\n| training images | 12.345 | 0.500 | 0.250 | 1.125 | 1.000 | \u2013 |\n" in text
-    assert "\n| samples of a class | 12.345 | 0.500 | 0.250 | 1.125 | 1.000 | 0.778 |\n\n" in text
 
 
 @pytest.mark.parametrize("name", [n for n in PRETRAINED if records.read_record(n).baseline])

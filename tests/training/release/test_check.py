@@ -6,17 +6,16 @@ from dataclasses import asdict, replace
 
 import pytest
 from click.testing import CliRunner
-from support.runs import images_run, log_of, vqvae_run
+from support.runs import images_run, log_of
 
 from lvmzoo import registry
 from lvmzoo.registry import model_info
 from training.families import family_of
-from training.families.base import Metric
 from training.records import from_json
 from training.release import cards, check, records
 from training.release.records import Comparison, EntryRecord, Term
 from training.release.reproduce import main, reproduce
-from training.train import fit, fit_entry
+from training.train import fit
 
 POINTS, OTHER = "vae2d_gaussian1", "vae2d_gaussian2"
 
@@ -30,16 +29,6 @@ def test_first_losses_are_those_of_the_run_and_leave_nothing_behind(tmp_path):
     for start, line in zip((0, 3), log_of(run.out), strict=True):
         mean = sum(losses[start : start + 3]) / 3
         assert mean == pytest.approx(line["train"]["loss"], rel=1e-6)
-
-
-@pytest.mark.usefixtures("few_revival_images")
-def test_first_losses_of_a_prior_encode_only_what_they_need(tmp_path):
-    entry = vqvae_run(tmp_path / "vqvae_svhn", settings=("augment=flip", "precision=float32"))
-    assert fit_entry(entry)
-    prior = entry.runs[1]
-    first, _ = log_of(prior.out)
-    losses = check.first_losses(prior)
-    assert sum(losses[:3]) / 3 == pytest.approx(first["train"]["loss"], rel=1e-6)
 
 
 def run_check(space):
@@ -117,15 +106,6 @@ def test_what_does_not_agree_is_found(space, made, recipes):
     recipes[POINTS] = lambda table: table.update(lr=0.01)
     assert "the recipe's lr is 0.01, the run's 0.002" in run_check(space).output
     assert not up_to_date(space)
-
-
-def test_samples_that_are_not_on_record_are_measured_the_next_time(space, made, monkeypatch):
-    monkeypatch.setattr(type(family_of("VAE2D")), "sample_metrics", {"frechet": Metric("", "")})
-    assert run_check(space).output == AGREES
-    assert not up_to_date(space)
-    reproduce(model_info(POINTS), space)
-    assert "frechet" in records.read_record(POINTS).test.known_metrics
-    assert up_to_date(space)
 
 
 def test_an_entry_that_is_soon_trained_is_trained_again(space):
