@@ -20,7 +20,7 @@ def small_vqvae() -> VQVAE:
     """Return an untrained class-conditional model that is exported in no time, for a smoke test."""
     sizes: dict[str, Any] = {"prior_channels": 8, "prior_layers": 6, "prior_hidden": 8}
     sizes |= {"prior": "gated_pixelcnn", "classes": tuple("0123456789")}
-    return VQVAE(VQVAE.Config(in_channels=1, channels=8, **sizes))
+    return VQVAE(VQVAE.Config(in_channels=1, channels=8, width=8, stem_width=8, **sizes))
 
 
 def write_sources(folder: Path, size: int, damaged: int = 0) -> None:

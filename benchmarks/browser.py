@@ -19,7 +19,7 @@ from lvmzoo.exporting import sample
 from lvmzoo.files import write_json
 from lvmzoo.loading import from_pretrained
 from lvmzoo.models.vqvae import VQVAE
-from lvmzoo.priors.sampling import draw_noise
+from lvmzoo.models.pixelcnn import gumbel_noise
 from web import build
 
 ENTRY = "vqvae_gated_mnist"
@@ -64,7 +64,7 @@ def _works(page: Any, folder: Path, name: str, n: int) -> list[dict[str, Work]]:
     assert isinstance(model, VQVAE)
     about = json.loads((folder / "lvmzoo.json").read_text(encoding="utf-8"))
     graph = _graphs(folder)
-    noise = draw_noise((*model.prior.grid, n, model.config.num_codes), None, model.prior.weight)
+    noise = gumbel_noise((*model.prior.grid, n, model.config.num_codes), None, model.prior.weight)
     x = torch.rand(1, *model.image_shape)  # type: ignore[misc]
     image = x.numpy()
     numbers = x.flatten().tolist()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks._harness import Row, Settings, Work, compare, compare_memory, installed
-from lvmzoo.models.quantizer import VectorQuantizer
+from lvmzoo.models.vqvae import VectorQuantizer
 
 CODES, DIM, BETA = 128, 256, 0.25
 OURS, LIMIT, BROADCAST = "lvmzoo", "the one matrix product", "distances by broadcasting"

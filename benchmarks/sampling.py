@@ -7,8 +7,8 @@ import torch
 from benchmarks._harness import Row, Settings, Work, compare, installed
 from lvmzoo.loading import create_model
 from lvmzoo.models.vqvae import VQVAE
-from lvmzoo.priors.base import CodePrior
-from lvmzoo.priors.sampling import draw_codes, draw_noise
+from lvmzoo.models.pixelcnn import CodePrior
+from lvmzoo.sampling import sample_codes
 
 ENTRIES = {"PixelCNN": "vqvae_cifar10", "Gated PixelCNN": "vqvae_gated_cifar10"}
 # Grids at once -> most passes that sampling them may take.
@@ -38,23 +38,10 @@ def run(settings: Settings) -> list[Row]:
     return rows
 
 
-@torch.no_grad()
-def naive_sample(prior: CodePrior, n: int) -> torch.Tensor:
-    """Draw codes with a whole forward pass for each."""
-    height, width = prior.grid
-    noise = draw_noise((height, width, n, prior.num_codes), None, prior.weight)
-    codes = torch.zeros(n, height, width, dtype=torch.long, device=prior.weight.device)
-    for i in range(height):
-        for j in range(width):
-            logits = prior.logits(codes)[:, :, i, j]
-            codes[:, i, j] = draw_codes(logits, noise[i, j], 1.0, None, None)
-    return codes
-
-
 def _passes(kind: str, prior: CodePrior, n: int, settings: Settings, goal: int) -> list[Row]:
     codes = torch.randint(prior.num_codes, (n, *prior.grid), device=settings.device)
     works: dict[str, Work] = {
-        "lvmzoo": lambda: prior.sample(n),
+        "lvmzoo": lambda: sample_codes(prior, n),
         LIMIT: lambda: prior.logits(codes),
     }
     row = Row(f"{kind}: sample {n}", LIMIT, "limit", goal=GOALS[kind][goal], missed=MISSED)
@@ -66,8 +53,8 @@ def _others(kind: str, model: VQVAE, settings: Settings) -> list[Row]:
     n = settings.pick(64, 1)
     naive = Row(f"{kind}: sample {n}", NAIVE, "peer", "speed", goal=LEAST_SPEED_UP)
     works: dict[str, Work] = {
-        "lvmzoo": lambda: model.prior.sample(n),
-        NAIVE: lambda: naive_sample(model.prior, n),
+        "lvmzoo": lambda: sample_codes(model.prior, n),
+        NAIVE: lambda: model.prior.sample(n),
     }
     rows = compare([naive], works, settings, rounds=1, warm=False)
     peer = Row(f"{kind}: sample {n} pictures", PYTHAE, "peer", "speed")

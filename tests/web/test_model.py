@@ -6,7 +6,7 @@ import torch
 from support.web_page import call, opened
 
 import lvmzoo
-from lvmzoo.priors.sampling import draw_noise
+from lvmzoo.models.pixelcnn import gumbel_noise
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,7 @@ def test_a_vqvae_draws_the_codes_of_pytorch_from_the_same_noise(both, name, thei
         pytest.skip("its prior takes no labels")
     n = 4
     first, second = (torch.Generator().manual_seed(2) for _ in range(2))
-    noise = draw_noise((*model.prior.grid, n, model.config.num_codes), first, model.prior.weight)
+    noise = gumbel_noise((*model.prior.grid, n, model.config.num_codes), first, model.prior.weight)
     drawn = call(page, "sample", n=n, noise=noise, **theirs)
     images = model.sample(n, generator=second, **ours)
     close(drawn["images"], images, LOGITS)
@@ -112,7 +112,7 @@ def test_a_picture_is_completed_as_in_pytorch(both, name):
     known = torch.zeros(model.config.grid, dtype=torch.bool)
     known[:3] = known[:, 2] = True
     first, second = (torch.Generator().manual_seed(3) for _ in range(2))
-    noise = draw_noise((*model.prior.grid, 2, model.config.num_codes), first, model.prior.weight)
+    noise = gumbel_noise((*model.prior.grid, 2, model.config.num_codes), first, model.prior.weight)
     flags = known.flatten().tolist()
     drawn = call(page, "complete", codes=codes, known=flags, n=2, noise=noise)
     wanted = model.complete(codes, known, n=2, generator=second)

@@ -24,7 +24,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def make_vqvae() -> VQVAE:
     torch.manual_seed(0)
-    sizes = {"channels": 8, "num_codes": 7, "prior_channels": 8, "prior_layers": 2}
+    sizes = {
+        "channels": 8,
+        "width": 8,
+        "stem_width": 8,
+        "residual_layers": 1,
+        "num_codes": 7,
+        "prior_channels": 8,
+        "prior_layers": 2,
+    }
     return VQVAE(VQVAE.Config(in_channels=1, image_size=16, **sizes, prior_hidden=16)).eval()
 
 

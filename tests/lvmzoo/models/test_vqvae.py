@@ -11,6 +11,7 @@ from torch import Tensor
 import lvmzoo
 from lvmzoo.checkpoint import CheckpointError
 from lvmzoo.models.vqvae import VQVAE, VQVAEConfig
+from lvmzoo.sampling import sample_codes
 
 CONFIG = VQVAEConfig(
     in_channels=1,
@@ -19,6 +20,9 @@ CONFIG = VQVAEConfig(
     channels=12,
     residual_channels=4,
     residual_layers=1,
+    width=8,
+    stem_width=8,
+    norm_groups=2,
     num_codes=7,
     prior_embedding=4,
     prior_channels=8,
@@ -168,7 +172,7 @@ def test_guided_samples_are_plainer_examples_of_their_class(gated):
     labels = torch.arange(300) % 3
     ratios = []
     for w in (0.0, 2.0):
-        codes = gated.prior.sample(300, labels, guidance=w, generator=seeded(1))
+        codes = sample_codes(gated.prior, 300, labels, guidance=w, generator=seeded(1))
         log_ratio = gated.code_log_prob(codes, labels) - gated.code_log_prob(codes)
         ratios.append(log_ratio.mean().item())
     assert ratios[1] > 1.5 * ratios[0] > 0
@@ -179,7 +183,7 @@ def test_guidance_serves_samples_and_completions(gated, x):
     labels, nothing = torch.tensor([0, 1, 2]), torch.zeros(4, 4, dtype=torch.bool)
     for w, n in ((2.0, 1), (2, 4), (0.0, 4)):
         each = labels.repeat_interleave(n)
-        codes = gated.prior.sample(3 * n, each, guidance=w, generator=seeded(1))
+        codes = sample_codes(gated.prior, 3 * n, each, guidance=w, generator=seeded(1))
         sampled = gated.sample(3 * n, labels=each, guidance=w, generator=seeded(1))
         assert torch.equal(sampled, gated.decode(codes))
         options = {"n": n, "labels": labels, "guidance": w}
@@ -211,7 +215,7 @@ def test_completion_of_the_top_draws_from_the_prior_given_it(gated, x):
     every[:, -1, -1] = torch.arange(7)
     p = gated.code_log_prob(every).softmax(0)
     many = {"given": codes.expand(2000, 4, 4), "known": known.expand(2000, 4, 4)}
-    drawn = gated.prior.sample(2000, **many, generator=seeded(4))
+    drawn = sample_codes(gated.prior, 2000, **many, generator=seeded(4))
     assert torch.equal(drawn[:, known], many["given"][:, known])
     frequencies = drawn[:, -1, -1].bincount(minlength=7) / 2000
     assert torch.allclose(frequencies, p, atol=0.04)
@@ -309,7 +313,6 @@ BAD = {
     "channels": (ValueError, lambda m: m(torch.zeros(1, 3, 16, 16))),
     "n 0": (ValueError, lambda m: m.sample(0)),
     "n 2.5": (TypeError, lambda m: m.sample(2.5)),
-    "n huge": (ValueError, lambda m: m.sample(10**9)),
     "label 3": (ValueError, lambda m: m.sample(2, labels=3)),
     "label -1": (ValueError, lambda m: m.sample(2, labels=[0, -1])),
     "three labels for two": (ValueError, lambda m: m.sample(2, labels=[0, 1, 2])),
