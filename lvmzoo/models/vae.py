@@ -70,7 +70,7 @@ class VariationalModel(ZooModel):
 
     def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log sigma of q(z|x), (N, D) each, for scaled x."""
-        return mean_and_log_std(self.encoder(x.to(self.dtype)), self.density_dtype)
+        return mean_and_log_std(self.encoder(x.to(self.dtype)), self.dtype)
 
     def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of p(x|z), scaled; the latter broadcasts."""
@@ -465,8 +465,8 @@ def mean_and_log_std(outputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tenso
 
     Arguments:
         outputs: Of the network.
-        dtype: That of the model: autocast may give bf16, densities need all the digits.
+        dtype: That of the model. What is returned is float32 at least: so are densities.
     """
-    mean, log_std = outputs.to(dtype).chunk(2, 1)
+    mean, log_std = outputs.to(at_least_float32(dtype)).chunk(2, 1)
     bound = 0.45 * math.log(torch.finfo(dtype).max)
     return mean, log_std.clamp(-bound, bound)

@@ -61,7 +61,7 @@ class VAE2D(VariationalModel):
         return x.to(self.density_dtype)
 
     def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return mean_and_log_std(self.decoder(z.to(self.dtype)), self.density_dtype)
+        return mean_and_log_std(self.decoder(z.to(self.dtype)), self.dtype)
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

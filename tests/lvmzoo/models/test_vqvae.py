@@ -87,7 +87,8 @@ def test_interpolation_ends_at_the_reconstructions(model, x):
 
 def test_training_step(model, x):
     output = model(x)
-    mse = (2 * model.reconstruct(x) - 2 * x).square().mean()
+    unclamped = model.autoencoder.decoder(model.embed(model.encode(x)))
+    mse = (unclamped - (2 * x - 1)).square().mean()
     assert output.mse.item() == pytest.approx(mse.item(), rel=1e-4)
     total = output.mse + output.codebook + 0.25 * output.commitment
     assert output.loss.item() == pytest.approx(total.item())
@@ -376,7 +377,7 @@ def test_an_unconditional_prior_takes_no_labels(x):
         {"image_size": 24, "downsampling": 16},
         {"norm_groups": 5},
         {"prior_layers": 13, "image_size": 64, "prior": "gated_pixelcnn"},
-        {"prior_layers": 0, "image_size": 512},
+        {"prior_layers": 64, "image_size": 512},
     ],
     ids=str,
 )
@@ -394,11 +395,7 @@ def test_pictures_of_other_sizes(size, downsampling, layers):
         prior="gated_pixelcnn",
         image_size=size,
         downsampling=downsampling,
-        prior_layers=0,
-        width=8,
-        stem_width=4,
-        stem_layers=1,
-        norm_groups=2,
+        prior_layers=VQVAEConfig.layers_for(size, downsampling, "gated_pixelcnn"),
     )
     assert config.prior_layers == layers
     model, x = VQVAE(config).eval(), torch.rand(1, 1, size, size, generator=seeded())
@@ -410,9 +407,14 @@ def test_pictures_of_other_sizes(size, downsampling, layers):
     assert used == dict(model.autoencoder.named_parameters()).keys()
 
 
-def test_what_came_later_is_left_out_of_files_at_its_default():
-    later = {"downsampling", "width", "stem_width", "stem_layers", "norm_groups"}
-    metadata = make().component_metadata("autoencoder")
-    assert not later & metadata["config"].keys()
-    deeper = VQVAE(replace(CONFIG, stem_layers=1)).component_metadata("autoencoder")
-    assert later & deeper["config"].keys() == {"stem_layers"}
+def test_the_bundled_files_leave_a_field_out_that_came_later():
+    config = make().component_metadata("autoencoder")["config"]
+    assert "downsampling" not in config
+    coarse = VQVAE(replace(CONFIG, downsampling=8)).component_metadata("autoencoder")["config"]
+    assert coarse == config | {"downsampling": 8}
+
+
+def test_the_defaults_are_the_network_that_the_entries_have():
+    for name in ("vqvae_cifar10", "vqvae_gated_cifar10"):
+        entry = lvmzoo.create_model(name).config
+        assert entry == VQVAEConfig(dataset="cifar10", classes=entry.classes, prior=entry.prior)
