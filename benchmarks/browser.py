@@ -18,8 +18,8 @@ from lvmzoo.demo import INDEX, MODELS, add_model, address_of, index_row, page_se
 from lvmzoo.exporting import sample
 from lvmzoo.files import write_json
 from lvmzoo.loading import from_pretrained
-from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.models.pixelcnn import gumbel_noise
+from lvmzoo.models.vqvae import VQVAE
 from web import build
 
 ENTRY = "vqvae_gated_mnist"

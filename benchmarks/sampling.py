@@ -6,8 +6,8 @@ import torch
 
 from benchmarks._harness import Row, Settings, Work, compare, installed
 from lvmzoo.loading import create_model
-from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.models.pixelcnn import CodePrior
+from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.sampling import sample_codes
 
 ENTRIES = {"PixelCNN": "vqvae_cifar10", "Gated PixelCNN": "vqvae_gated_cifar10"}

@@ -280,7 +280,7 @@ class GatedSteps:
         self.embedding = with_none(prior.embedding)
         self.above = _taps(prior.above)
         (left,) = _taps(prior.left)
-        self.from_left = torch.addmm(prior.left.bias, self.embedding, left)  # (K + 1, C)
+        self.from_left = torch.addmm(_bias(prior.left), self.embedding, left)  # (K + 1, C)
         self.layers = [_GatedKernels.of(layer) for layer in prior.layers]
 
     def start(self, n: int, labels: Tensor | None) -> list[Tensor]:
@@ -301,7 +301,7 @@ class GatedSteps:
         if above is None:
             return [bias.expand(width, -1, -1) for bias in at_h], state
         x = _pad(F.embedding(above, self.embedding))  # (W + 2, n, E)
-        v = _convolve([row, x], self.above, self.prior.above.bias)  # (W n, C)
+        v = _convolve([row, x], self.above, _bias(self.prior.above))  # (W n, C)
         base, inputs = [], [x]
         for kernels, v_bias, h_bias, row in zip(self.layers, at_v, at_h, rows, strict=True):
             x = _pad(v.unflatten(0, (width, -1)))
@@ -363,7 +363,7 @@ class PixelCNNSteps:
     def __init__(self, prior: PixelCNN) -> None:
         self.prior = prior
         self.embedding = with_none(prior.embedding)
-        first = prior.first
+        first, self.bias = prior.first, _bias(prior.first)
         self.reach, size = first.reach, first.kernel_size[1]
         # The first convolution sees nothing but codes: what a code adds at each tap is tabled,
         # which takes a twentieth of the products.
@@ -390,7 +390,7 @@ class PixelCNNSteps:
         biases = [kernels.bias for kernels in self.layers]
         if above is None:
             n = rows[0].shape[1]
-            return [bias.expand(width, n, -1) for bias in (self.prior.first.bias, *biases)], state
+            return [bias.expand(width, n, -1) for bias in (self.bias, *biases)], state
         outside = (0, 0, self.reach, self.reach)
         codes = [*state[1 : self.reach], F.pad(above, outside, value=self.prior.num_codes)]
         base = [self.first_row(codes)]
@@ -403,7 +403,8 @@ class PixelCNNSteps:
         windows = torch.stack(codes).unfold(1, 2 * self.reach + 1, 1)  # (rows, W, n, k)
         windows = windows.permute(1, 2, 0, 3).flatten(2) + self.offsets
         sums = F.embedding_bag(windows.flatten(0, 1), self.above, mode="sum")
-        return sums.add_(self.prior.first.bias).unflatten(0, windows.shape[:2])  # (W, n, 2 C)
+        first: Tensor = sums.add_(self.bias).unflatten(0, windows.shape[:2])  # (W, n, 2 C)
+        return first
 
     def column(
         self, codes: list[Tensor], base: Sequence[Tensor], left: list[Tensor] | None
@@ -473,9 +474,10 @@ class _WholePasses:
         (labels,), *rows = self.state
         grid = labels.new_zeros(*self.prior.grid, len(labels))
         i, j = len(rows), len(codes)
-        for row, drawn in zip(grid, [*rows, codes], strict=False):
-            for place, code in zip(row, drawn, strict=False):
-                place.copy_(code)
+        for k, row in enumerate(rows):
+            grid[k] = row
+        for k, code in enumerate(codes):
+            grid[i, k] = code
         logits = self.prior.logits(grid.permute(2, 0, 1), labels if self.labelled else None)
         return logits[:, :, i, j], []
 
@@ -489,6 +491,11 @@ def _taps(conv: Any) -> list[Tensor]:
     # In this layout every tap is a matrix that BLAS takes as it is.
     weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
     return [tap.t() for tap in weight.flatten(2).unbind(2)]
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias.detach()
 
 
 def with_none(embedding: nn.Embedding) -> Tensor:

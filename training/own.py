@@ -6,7 +6,7 @@ from dataclasses import replace
 import click
 
 from lvmzoo.checkpoint import CheckpointError, config_dict
-from lvmzoo.models.vqvae import VQVAE
+from lvmzoo.loading import model_class
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo
 from training.families import component_config, config_of
 from training.recipe import RecipeError, parse_settings
@@ -42,9 +42,7 @@ def configure(info: ModelInfo, settings: Iterable[str], image_size: int | None) 
         values["image_size"] = image_size
     if not values:
         return info
-    values = {**info.config, **values}
-    if info.model_class == "VQVAE" and "prior_layers" not in values:
-        values["prior_layers"] = VQVAE.Config.layers_for(**values)
+    values = model_class(info.model_class).fill_in({**info.config, **values})
     changed = replace(info, config=values)
     try:
         config = config_of(changed)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from lvmzoo.extra import needed
 from lvmzoo.exporting.graphs import Graph
+from lvmzoo.extra import needed
 
 __all__ = ["BATCH", "FORMATS", "OPSET", "Format", "Run"]
 

@@ -251,10 +251,9 @@ class _GatedGraphs(_Graphs):
         # Above the first row there is nothing.
         nothing, _ = steps.row(None, [*biases, embedded])
         inside = (above < self.prior.num_codes)[..., None]
-        first = torch.cat(nothing, 2)
-        base = torch.where(inside, torch.cat(base, 2), first)
-        inputs = torch.stack([x[1:-1] for x in state[2 * len(steps.layers) + 1 :]])  # (L, W, n, C)
-        return base, (inputs * inside).permute(2, 0, 3, 1)
+        first = torch.where(inside, torch.cat(base, 2), torch.cat(nothing, 2))
+        below = torch.stack([x[1:-1] for x in state[2 * len(steps.layers) + 1 :]])  # (L, W, n, C)
+        return first, (below * inside).permute(2, 0, 3, 1)
 
     def column(self, codes: Tensor, base: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         steps = GatedSteps(self.prior)

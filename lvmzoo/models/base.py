@@ -120,6 +120,11 @@ class ZooModel(
             raise TypeError(f"config of a {type(self).__name__} must be a {wanted}, not {got}")
         self.config = config
 
+    @classmethod
+    def fill_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a config's values with those that follow from others, unless they are given."""
+        return dict(values)
+
     @property
     def image_shape(self) -> tuple[int, int, int] | None:
         """(C, H, W) of an image; None for a model of points."""
@@ -172,7 +177,8 @@ class ZooModel(
         weights = weights.view(-1, *[1] * (a.ndim - 1))
         line = torch.lerp(a[:, None], b[:, None], weights)  # (N, steps, ...)
         x = check_reached(self._decode(line.flatten(0, 1)), "x_a and x_b")
-        return x.unflatten(0, (-1, steps))
+        lines: Tensor = x.unflatten(0, (-1, steps))
+        return lines
 
     # What a family implements.
 
@@ -365,10 +371,10 @@ class ZooModel(
     def _check_data(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
         """Refuse what is no batch of images in [0, 1]; return it in the dtype of densities."""
         shape = (None, *self.config.image_shape)
-        x = check_tensor(x, shape, what, self.device, values=values)
+        images = check_tensor(x, shape, what, self.device, values=values)
         if values:
-            x = check_unit_range(x, what)
-        return x.to(self.density_dtype)
+            images = check_unit_range(images, what)
+        return images.to(self.density_dtype)
 
     def _check_request(self, n: Any, temperature: Any, generator: Any) -> tuple[int, float]:
         """Return how many samples are asked for, at which temperature."""

@@ -65,7 +65,8 @@ class BernoulliVAE(VariationalModel):
 
     def _logits(self, z: Tensor) -> Tensor:
         logits: Tensor = self.decoder(z.to(self.dtype)).to(self.density_dtype)
-        return logits.unflatten(1, self.config.image_shape)
+        images: Tensor = logits.unflatten(1, self.config.image_shape)
+        return images
 
     def _decoder_log_prob(self, x: Tensor, z: Tensor) -> Tensor:
         # x log p + (1 - x) log (1 - p) is x l - log(1 + exp l) for logits l, in fewer passes.

@@ -325,7 +325,8 @@ class GatedPixelCNN(CodePrior):
     def label_biases(self, labels: Tensor | None) -> Tensor:
         """Return what labels add to the gates, (layers, 2, n or 1, 2 C): vertical, horizontal."""
         bias: Tensor = self.labels.weight[-1:] if labels is None else self.labels(labels)
-        return bias.unflatten(1, (len(self.layers), 2, -1)).permute(1, 2, 0, 3)
+        biases: Tensor = bias.unflatten(1, (len(self.layers), 2, -1)).permute(1, 2, 0, 3)
+        return biases
 
 
 class GatedLayer(nn.Module):

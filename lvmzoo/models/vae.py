@@ -327,7 +327,8 @@ class VariationalModel(ZooModel):
             noise = [self._randn(*given[1].shape, generator=generator) for _ in draws]
             # The activations of a draw do not outlive it: a backward pass computes them again.
             parts.append(checkpoint(of, torch.stack(noise), use_reentrant=False))
-        return torch.cat(parts).unflatten(0, (num_samples, n))
+        by_draw: Tensor = torch.cat(parts).unflatten(0, (num_samples, n))
+        return by_draw
 
     def _check_latents(self, z: Any) -> Tensor:
         shape = (None, self.config.latent_dim)

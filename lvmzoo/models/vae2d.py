@@ -57,8 +57,8 @@ class VAE2D(VariationalModel):
         self.decoder = _mlp(self.config.latent_dim, self.config.hidden, 2 * 2)
 
     def _check_data(self, x: Any, what: str = "points", *, values: bool = True) -> Tensor:
-        x = check_tensor(x, (None, 2), what, self.device, dtype=self.dtype, values=values)
-        return x.to(self.density_dtype)
+        points = check_tensor(x, (None, 2), what, self.device, dtype=self.dtype, values=values)
+        return points.to(self.density_dtype)
 
     def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return mean_and_log_std(self.decoder(z.to(self.dtype)), self.dtype)

@@ -64,7 +64,7 @@ class VQVAEConfig(ImageConfig):
         prior_embedding: Dimension in which the prior embeds a code.
         prior_channels: Width of the prior.
         prior_layers: Gated layers or residual blocks of the prior, enough to look across the grid:
-            `layers_for` says how many.
+            `VQVAE.fill_in` chooses as many.
         prior_hidden: Width of the 1x1 convolution before the prior's logits.
     """
 
@@ -87,8 +87,8 @@ class VQVAEConfig(ImageConfig):
         """Check that a model of these sizes can be built."""
         super().__post_init__()
         widths = ("channels", "residual_channels", "width", "stem_width", "norm_groups")
-        widths += ("prior_embedding", "prior_channels")
         require_range(self, **dict.fromkeys(widths, (1, 4096)), prior_hidden=(1, 65536))
+        require_range(self, prior_embedding=(1, 4096), prior_channels=(1, 4096))
         require_range(self, residual_layers=(0, 64), stem_layers=(0, 64), num_codes=(2, 65536))
         if self.prior not in PRIORS:
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, not {self.prior!r}")
@@ -123,16 +123,6 @@ class VQVAEConfig(ImageConfig):
     def widths(self) -> tuple[int, ...]:
         """Channels at each resolution after a halving, the codes' last."""
         return (self.stem_width,) * (self.downsampling.bit_length() - 2) + (self.width,)
-
-    @staticmethod
-    def layers_for(
-        image_size: int = 32, downsampling: int = 4, prior: str = "pixelcnn", **_: Any
-    ) -> int:
-        """Return how many `prior_layers` a grid gets unless somebody chooses: at least 12."""
-        if prior not in PRIORS or not downsampling:
-            return LAYERS  # which the config refuses in words
-        side = image_size // downsampling
-        return max(LAYERS, min(PRIORS[prior].layers_needed((side, side)), MAX_LAYERS))
 
 
 class Quantized(NamedTuple):
@@ -386,6 +376,16 @@ class VQVAE(ZooModel):
         super().__init__(config)
         self.autoencoder = Autoencoder(self.config, encoder, decoder)
         self.prior = _prior(self.config) if prior is None else prior
+
+    @classmethod
+    def fill_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a config's values with enough layers for the prior to look across the grid."""
+        size, downsampling = values.get("image_size", 32), values.get("downsampling", 4)
+        prior = PRIORS.get(values.get("prior", "pixelcnn"))
+        if "prior_layers" in values or prior is None or downsampling not in (4, 8, 16):
+            return dict(values)
+        needed = prior.layers_needed((size // downsampling, size // downsampling))
+        return {**values, "prior_layers": max(LAYERS, min(needed, MAX_LAYERS))}
 
     def component_config(self, component: str) -> dict[str, Any]:
         """Return the config that a component depends on.

@@ -390,13 +390,10 @@ def test_impossible_configs_are_refused(change):
     ("size", "downsampling", "layers"), [(32, 4, 12), (64, 4, 14), (64, 16, 12), (256, 8, 30)]
 )
 def test_pictures_of_other_sizes(size, downsampling, layers):
-    config = replace(
-        CONFIG,
-        prior="gated_pixelcnn",
-        image_size=size,
-        downsampling=downsampling,
-        prior_layers=VQVAEConfig.layers_for(size, downsampling, "gated_pixelcnn"),
-    )
+    values = {**vars(CONFIG), "prior": "gated_pixelcnn", "image_size": size}
+    values["downsampling"] = downsampling
+    del values["prior_layers"]
+    config = VQVAEConfig(**VQVAE.fill_in(values))
     assert config.prior_layers == layers
     model, x = VQVAE(config).eval(), torch.rand(1, 1, size, size, generator=seeded())
     codes = model.encode(x)
