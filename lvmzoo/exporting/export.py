@@ -19,7 +19,7 @@ from lvmzoo.exporting.formats import BATCH, FORMATS, OPSET
 from lvmzoo.exporting.graphs import Graph, facts_of, graphs_of
 from lvmzoo.files import atomic_folder, write_json
 from lvmzoo.images import load_images, transform
-from lvmzoo.loading import from_pretrained
+from lvmzoo.loading import from_pretrained, origin_of
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import UnknownModelError, model_info
 
@@ -99,7 +99,11 @@ def _choice(known: Mapping[str, Any], value: Any, what: str) -> Any:
 
 def _prepared(model: str | Path | ZooModel, *, half: bool) -> ZooModel:
     """Return a model of our own on the CPU, in eval mode, its weights as files are to hold them."""
-    model = copy.deepcopy(model) if isinstance(model, ZooModel) else from_pretrained(model)
+    if isinstance(model, ZooModel):
+        model = copy.deepcopy(model)
+        model.origin = origin_of(model)  # what is tuned no longer is that entry
+    else:
+        model = from_pretrained(model)
     model = model.cpu().float().eval().requires_grad_(False)
     for parameter in model.parameters():
         rounded = parameter.half().float() if half else parameter

@@ -5,7 +5,7 @@ x -> encoder -> features -> the nearest code vectors -> decoder -> x
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvmzoo import checkpoint
-from lvmzoo.checkpoint import LATER
 from lvmzoo.checks import (
     check_codes,
     check_count,
@@ -72,7 +71,7 @@ class VQVAEConfig(ImageConfig):
     residual_channels: int = 64
     residual_layers: int = 4
     num_codes: int = 128
-    downsampling: int = field(default=4, metadata=LATER)
+    downsampling: int = 4
     width: int = 128
     stem_width: int = 64
     stem_layers: int = 1
@@ -382,54 +381,24 @@ class VQVAE(ZooModel):
         """Return a config's values with enough layers for the prior to look across the grid."""
         size, downsampling = values.get("image_size", 32), values.get("downsampling", 4)
         prior = PRIORS.get(values.get("prior", "pixelcnn"))
-        if "prior_layers" in values or prior is None or downsampling not in (4, 8, 16):
-            return dict(values)
+        whole = isinstance(size, int) and downsampling in (4, 8, 16)
+        if "prior_layers" in values or prior is None or not whole:
+            return dict(values)  # which the config may refuse
         needed = prior.layers_needed((size // downsampling, size // downsampling))
         return {**values, "prior_layers": max(LAYERS, min(needed, MAX_LAYERS))}
 
-    def component_config(self, component: str) -> dict[str, Any]:
-        """Return the config that a component depends on.
+    @staticmethod
+    def component_config(config: VQVAEConfig, component: str) -> dict[str, Any]:
+        """Return the fields of a config that a component depends on.
 
         The autoencoder depends on no field of the prior, so that models which differ in their
         priors share it.
         """
-        config = super().component_config(component)
-        if component != "autoencoder":
-            return config
-        return {k: v for k, v in config.items() if k != "classes" and not k.startswith("prior")}
-
-    def component_metadata(
-        self, component: str, parts: Mapping[str, checkpoint.Component] | None = None
-    ) -> dict[str, Any]:
-        """Return what a component's file says of itself; see `ZooModel.component_metadata`.
-
-        The prior's file names the autoencoder whose codes it is for.
-        """
-        metadata = super().component_metadata(component, parts)
-        if component == "prior":
-            metadata["autoencoder"] = self._sha256_of(
-                None if parts is None else parts["autoencoder"]
-            )
-        return metadata
-
-    def _sha256_of(self, autoencoder: checkpoint.Component | None) -> str:
-        if autoencoder is None:
-            return self.autoencoder_sha256()
-        if all(tensor.dtype == torch.float16 for tensor in autoencoder.tensors.values()):
-            return autoencoder.sha256  # of the same bytes, whose one form was checked
-        return self.autoencoder_sha256(autoencoder.tensors)
-
-    def autoencoder_sha256(self, tensors: Mapping[str, Tensor] | None = None) -> str:
-        """Return the SHA-256 of the autoencoder's file in float16, which names it.
-
-        The name stays the same when a model that was loaded from float16 is saved in float32.
-
-        Arguments:
-            tensors: The autoencoder's tensors; by default the model's own.
-        """
-        tensors = self.component_tensors("autoencoder") if tensors is None else tensors
-        metadata = self.component_metadata("autoencoder")
-        return checkpoint.sha256_of(tensors, metadata, torch.float16)
+        values = checkpoint.config_dict(config)
+        if component == "autoencoder":
+            values.pop("classes")
+            values = {k: v for k, v in values.items() if not k.startswith("prior")}
+        return values
 
     def forward(self, x: Tensor, labels: Any = None) -> AutoencoderOutput:
         """Return the autoencoder's training loss; the prior's is that of `prior(codes, labels)`.

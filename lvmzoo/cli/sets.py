@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from lvmzoo.console import (
+from lvmzoo.cli.options import (
     Job,
     as_json_option,
     existing_file,
     files_of,
     output,
-    progress,
     runs_model,
 )
+from lvmzoo.console import progress
 from lvmzoo.files import atomic_file, atomic_folder, check_target, expand_user
 
 if TYPE_CHECKING:
