@@ -46,7 +46,8 @@ def configure(info: ModelInfo, settings: Iterable[str], image_size: int | None) 
         values["image_size"] = image_size
     if not values:
         return info
-    changed = replace(info, config={**info.config, **values})
+    values = loading.model_class(info.model_class).fill_in({**info.config, **values})
+    changed = replace(info, config=values)
     try:
         config = config_of(changed)
     except CheckpointError as error:

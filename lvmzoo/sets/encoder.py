@@ -13,9 +13,9 @@ from lvmzoo.images import transform
 from lvmzoo.loading import from_pretrained
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vqvae import VQVAE
-from lvmzoo.nn.placement import any_parameter, without_autocast
 from lvmzoo.notes import Notes
 from lvmzoo.picture import Bytes
+from lvmzoo.placement import any_parameter, without_autocast
 from lvmzoo.sets.codes import ExactCodes
 from lvmzoo.sets.decoder import picture_of
 from lvmzoo.sets.pictures import BLOCK, wanted_by

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lvmzoo.models.variational import VariationalModel
+from lvmzoo.models.vae import VariationalModel
 from training.augment import draw_noise
 from training.data import Split, as_input, batch_size
 from training.families.base import Family, Measured, Metric, Objective, joined, means
