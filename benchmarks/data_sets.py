@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks._harness import COMMAND, ROOT, Row, Settings, alternate, one_thread, ratio_row
 from benchmarks._sources import write_sources
-from lvmzoo.images import transform
+from lvmzoo.pictures.transform import transform
 from lvmzoo.loading import from_pretrained
 from lvmzoo.notes import Notes
 from lvmzoo.sets.decoder import Decoders

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks._harness import COMMAND, ROOT, Row, Settings, ratio_row
-from lvmzoo.images import save_images
+from lvmzoo.pictures.grid import save_images
 
 DIFFERENT = 100  # pictures; the rest are links to them
 PER_FOLDER = 10_000

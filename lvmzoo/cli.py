@@ -24,7 +24,6 @@ from lvmzoo.console import (
     as_json_option,
     draws,
     existing_file,
-    files_of,
     images_argument,
     of_codes,
     output,
@@ -52,7 +51,7 @@ KEEP = {
 
 
 def _picture(path: Path) -> None:
-    from lvmzoo.images import picture_format
+    from lvmzoo.pictures.grid import picture_format
 
     picture_format(path)
     check_target(path)
@@ -158,14 +157,17 @@ def sample(
 @runs_model
 @images_argument
 @output("A grid: originals, each above its reconstruction.", _picture)
-def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
-    """Encode and decode IMAGES with the model NAME."""
-    files = files_of(images)
+def reconstruct(job: Job, images: tuple[str, ...], output: Path) -> None:
+    """Encode and decode IMAGES with the model NAME.
+
+    They are files, folders, WebDataset tars, parquet files, or addresses of fsspec.
+    """
+    files = job.find(images)
     _check_grid(2 * len(files))
     model = job.load()
     import torch
 
-    from lvmzoo.images import above
+    from lvmzoo.pictures.grid import above
 
     pairs = [(x.cpu(), model.reconstruct(x).cpu()) for x in job.batches(files, model)]
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
@@ -182,7 +184,7 @@ def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
 def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
     """Go from image A to image B through the latents of NAME."""
     model = job.load()
-    x_a, x_b = (next(job.batches([path], model)) for path in (a, b))
+    x_a, x_b = (next(job.batches(job.find([path]), model)) for path in (a, b))
     _write(model.interpolate(x_a, x_b, steps)[0], output, columns=steps)
 
 
@@ -206,7 +208,7 @@ def complete(job: Job, draw: Draw, image: Path, keep: str, count: int, output: P
     known = torch.zeros(model.config.grid, dtype=torch.bool, device=model.device)
     half = [size // 2 for size in known.shape]
     known[KEEP[keep](half)] = True
-    x = next(job.batches([image], model))
+    x = next(job.batches(job.find([image]), model))
     drawn = model.complete(x, known, n=count, **options)
     _write(torch.cat([x, drawn[0]]).cpu(), output, columns=min(count + 1, 10))
 

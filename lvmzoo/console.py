@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from lvmzoo.models.base import ZooModel
     from lvmzoo.models.vqvae import VQVAE
+    from lvmzoo.pictures.many import Decoded
+    from lvmzoo.pictures.record import Picture
 
 __all__ = [
     "Draw",
@@ -34,7 +37,6 @@ __all__ = [
     "as_json_option",
     "draws",
     "existing_file",
-    "files_of",
     "images_argument",
     "of_codes",
     "output",
@@ -50,7 +52,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _EXPECTED = (ValueError, TypeError, RuntimeError, OSError, MemoryError, ImportError)
 
 existing_file = click.Path(exists=True, path_type=Path)
-images_argument = click.argument("images", nargs=-1, required=True, type=existing_file)
+images_argument = click.argument("images", nargs=-1, required=True)
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -138,13 +140,44 @@ class Job:
         pixels = math.prod(model.image_shape[1:])
         return max(1, min(BATCH_SIZE, BATCH_SIZE * 32 * 32 // pixels))
 
-    def batches(self, files: Sequence[Path], model: "ZooModel") -> "Iterator[Tensor]":
-        """Read pictures as the model wants them, a batch at a time."""
-        from lvmzoo.images import transform
+    def find(self, sources: Sequence[str | Path]) -> "list[Picture]":
+        """Return the pictures of sources, in the order in which these were given."""
+        from lvmzoo.pictures.find import find
+        from lvmzoo.pictures.record import SourceError
 
-        to, size = transform(model), self.size_for(model)
-        for i in progress(range(0, len(files), size)):
-            yield to.read(files[i : i + size], self.notes).to(model.device)
+        try:
+            pictures = [picture for source in sources for picture in find([source], self.notes)]
+        except SourceError as error:
+            raise click.UsageError(str(error)) from None
+        if not pictures:
+            raise click.UsageError(f"there are no pictures in {', '.join(map(str, sources))}")
+        return pictures
+
+    def decoded(self, pictures: "Sequence[Picture]", model: "ZooModel") -> "Iterator[Decoded]":
+        """Decode pictures one by one as the model wants them."""
+        from lvmzoo.pictures.many import decode_here
+        from lvmzoo.pictures.transform import transform
+
+        return decode_here(transform(model), pictures)
+
+    def batches(self, pictures: "Sequence[Picture]", model: "ZooModel") -> "Iterator[Tensor]":
+        """Decode pictures as the model wants them, a batch at a time.
+
+        Raises:
+            ValueError: One of them cannot be read.
+        """
+        import numpy as np
+
+        from lvmzoo.pictures.transform import to_tensor
+
+        decoded, size = self.decoded(pictures, model), self.size_for(model)
+        for i in progress(range(0, len(pictures), size)):
+            parts = list(islice(decoded, min(size, len(pictures) - i)))
+            for part in parts:
+                self.notes.include(part.notes)
+                if part.reasons[0]:
+                    raise ValueError(part.reasons[0])
+            yield to_tensor(np.concatenate([part.pixels for part in parts])).to(model.device)
 
 
 @dataclass(frozen=True)
@@ -287,13 +320,6 @@ def say_where(path: Path) -> None:
     source = click.get_current_context().get_parameter_source("output")
     if source is not ParameterSource.COMMANDLINE:
         click.echo(f"written to {path}", err=True)
-
-
-def files_of(paths: Sequence[Path]) -> list[Path]:
-    """Return the pictures at these paths, in order; of folders all in them."""
-    from lvmzoo.images import find_images
-
-    return [file for path in paths for file in find_images(path)]
 
 
 def progress(items: Any) -> Any:

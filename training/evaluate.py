@@ -20,7 +20,7 @@ from lvmzoo.files import atomic_file, write_json
 from lvmzoo.models.base import CONFIG_NAME, ZooModel
 from lvmzoo.registry import ModelInfo, model_info
 from training import classifier
-from training.data import Split, as_input, batch_size, load_split, read_folder, sha256
+from training.data import OwnPictures, Split, as_input, batch_size, load_split, read_folder, sha256
 from training.families import family_of
 from training.families.base import Measured
 from training.metrics import mean_picture_psnr
@@ -32,7 +32,7 @@ from training.options import (
     skip_option,
 )
 from training.own import data_of
-from training.run import is_begun
+from training.run import RECORD, is_begun, read_record, records_of
 from training.samples import has_samples, measure_samples
 
 FIRST = 1000
@@ -128,6 +128,15 @@ def evaluate(
     return result
 
 
+def _compare_with_run(folder: Path, own: OwnPictures) -> None:
+    """Say so if a run was trained on other pictures than those that are there now."""
+    if (folder / RECORD).exists():
+        now = {sha256(own.split(split)) for split in ("train", "all")}
+        if not all(part["data"] in now for part in records_of(read_record(folder)).values()):
+            print(f"note: these pictures differ from those that {folder} was trained on",
+                  file=sys.stderr)  # fmt: skip
+
+
 @click.command()
 @click.argument("name")
 @data_option
@@ -145,7 +154,7 @@ def evaluate(
 def main(
     name: str,
     data: Path,
-    images: Path | None,
+    images: tuple[str, ...],
     cache: Path | None,
     skip: bool,
     weights: Path | None,
@@ -157,9 +166,9 @@ def main(
     folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
     out = out or folder / "evaluation"
     # Of one's own pictures there is no classifier.
-    classifiers = Path("runs", CLASSIFIERS) if images is None and has_samples(info) else None
+    classifiers = Path("runs", CLASSIFIERS) if not images and has_samples(info) else None
     needed = family_of(info.model_class).counts_in_train or classifiers
-    if images is None:
+    if not images:
         train = load_split(info.dataset, "train", data) if needed else None
         examples = load_split(info.dataset, split, data)
     else:
@@ -168,6 +177,7 @@ def main(
         own = read_folder(images, data_of(shape), cache or folder.parent / "cache", skip=skip)
         print(own.line, file=sys.stderr)
         train, examples = own.split("train"), own.split(split)
+        _compare_with_run(folder, own)
     result = evaluate(info, weights, examples, split, out, train=train, classifiers=classifiers)
     print(json.dumps(result, indent=2, sort_keys=True))
     print(f"pictures and figures: {out}", file=sys.stderr)

@@ -15,8 +15,8 @@ __all__ = ["configure", "data_of", "for_pictures", "same_component"]
 # Fields of a config that are not set, and what they come from.
 _GIVEN = {
     "image_size": "--image-size",
-    "dataset": "the name of the folder of --images",
-    "classes": "the folders in that of --images",
+    "dataset": "the name of --images",
+    "classes": "the classes of --images",
 }
 
 

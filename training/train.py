@@ -58,7 +58,7 @@ def main(name: str, **given: Any) -> None:
     info = _check(to, entry)
     variants = [v for v in VARIANTS if given[v]]
     # An autoencoder of other sizes or for other pictures is not that of another entry.
-    alone = to.images is not None or not all(
+    alone = bool(to.images) or not all(
         same_component(entry, info, c) for c in recipe_of(entry).shared
     )
     recipe = recipe_of(info, to.settings, variants, alone=alone)
@@ -79,7 +79,7 @@ def main(name: str, **given: Any) -> None:
     splits: tuple[Split, ...]
     if codes is not None:
         splits = codes.splits()
-    elif to.images is None:
+    elif not to.images:
         splits = tuple(load_split(info.dataset, s, to.data) for s in (*train_on, "validation"))
     else:
         cache, deadline = to.cache or out.parent / "cache", to.deadline - RESERVE
@@ -89,7 +89,7 @@ def main(name: str, **given: Any) -> None:
             processes.print(f"stopped reading pictures ({error}); go on with --resume")
             return
         processes.print(own.line)
-        info = for_pictures(info, to.images.resolve().name, own.classes)
+        info = for_pictures(info, own.name, own.classes)
         splits = tuple(own.split(s) for s in (*train_on, "validation"))
     how = Options(to.device, to.checkpoint_every, to.deadline, to.compile)
     words = _words(to, init)
@@ -110,14 +110,14 @@ def _check(to: Any, info: ModelInfo) -> ModelInfo:
         raise click.UsageError("--resume and --overwrite exclude each other")
     of_pictures = {"--image-size": to.image_size, "--cache": to.cache, "--skip-unreadable": to.skip}
     for option, value in of_pictures.items():
-        if value and to.images is None:
+        if value and not to.images:
             raise click.UsageError(f"{option} is for one's own pictures: give --images, too")
-    if to.codes is not None and (to.images is not None or to.fields):
+    if to.codes is not None and (to.images or to.fields):
         raise click.UsageError("--codes excludes --images and --config")
     if to.image_size is not None and to.image_size % 8:
         raise click.UsageError(f"--image-size must be a multiple of 8, not {to.image_size}")
     info = configure(info, to.fields, to.image_size)
-    if to.images is not None:
+    if to.images:
         data_of(info)
     return info
 

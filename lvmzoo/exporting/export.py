@@ -17,10 +17,10 @@ from lvmzoo.checks import check_count
 from lvmzoo.exporting.agreement import measure
 from lvmzoo.exporting.formats import BATCH, FORMATS, OPSET
 from lvmzoo.files import atomic_folder, write_json
-from lvmzoo.images import load_images, transform
 from lvmzoo.loading import from_pretrained
 from lvmzoo.models.base import ZooModel
 from lvmzoo.nn.graph import Graph
+from lvmzoo.pictures.transform import load_images, transform
 from lvmzoo.registry import UnknownModelError, model_info
 
 __all__ = ["export"]

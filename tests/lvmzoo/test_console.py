@@ -41,14 +41,14 @@ def test_each_kind_of_conversion_is_noted_once_for_a_whole_command(vae_folder, p
     for batch_size in (1, 5, 256):
         _, stderr = call("score", vae_folder, pictures, "--batch-size", batch_size)
         assert stderr == expected
-    _, stderr = call("encode", vae_folder, pictures, "-o", out / "z")
+    _, stderr = call("encode", vae_folder, pictures, "-o", out / "z.safetensors")
     assert stderr == expected
     two = pictures / "03.tif", pictures / "04.tif"
     _, stderr = call("interpolate", vae_folder, *two, "-o", out / "a.png")
     assert stderr == f"note: {two[0]} and 1 more: transparency is put on black\n"
     (pictures / "05.tif").write_bytes(b"")
     stderr = call("score", vae_folder, pictures, "--batch-size", 1, status=1)[1]
-    assert stderr.splitlines()[0].startswith(f"note: {pictures}/01.tif and 2 more")
+    assert stderr.splitlines()[0].startswith(f"note: {pictures}/01.tif and 7 more")
     assert stderr.splitlines()[-1] == f"Error: {pictures}/05.tif is empty"
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 import torch
@@ -85,12 +84,9 @@ def test_pictures_that_cannot_be_used_are_refused(mine, tmp_path):
     write_picture(mine / "one/0.png", 3)
     assert "1 of 25 pictures cannot be read" in refused()
     assert "the class 'one' of" in refused("--skip-unreadable")
-    shutil.rmtree(mine / "one")
-    write_picture(mine / "train/a/0.png", 3)
-    assert "the class 'a' of" in refused()
     write_alike(mine / "train", ["a"], 5)
     write_picture(mine / "test/b/0.png", 3)
-    assert "has the class 'b', which mine has not" in refused()
+    assert "test pictures of mine have the class 'b', others do not" in refused()
 
 
 def test_few_pictures_are_said_to_be_few(mine, tmp_path):
@@ -99,9 +95,9 @@ def test_few_pictures_are_said_to_be_few(mine, tmp_path):
         *("--set", "epochs=1", "--config", "channels=[4, 4, 8]"),
     ).output
     lines = output.splitlines()
-    assert lines[0].startswith("mine: 24 pictures in 2 classes (cat 12, dog 12); 18 train")
+    assert lines[0].startswith("mine: 24 pictures in 2 classes (cat 12, dog 12); 17 train")
     assert lines[1].startswith("model: ")
-    assert "the 18 examples to train on are fewer than batch_size 128" in lines[2]
+    assert "the 17 examples to train on are fewer than batch_size 128" in lines[2]
 
 
 def test_what_was_done_is_recorded(mine, tmp_path):
@@ -229,5 +225,5 @@ def test_the_cache_may_lie_elsewhere(mine, tmp_path, monkeypatch):
     works("vae_cifar10", "--images", mine, "--out", tmp_path / "runs/out", *QUICK,
           "--cache", tmp_path / "elsewhere", "--config", "channels=[4, 4, 8]")  # fmt: skip
     assert all(isinstance(split.x, Rows) for split in seen[0])
-    assert seen[0][0].x.path.is_relative_to(tmp_path / "elsewhere")
+    assert seen[0][0].x.file.name.startswith(str(tmp_path / "elsewhere"))
     assert not (tmp_path / "runs/cache").exists()
