@@ -108,10 +108,10 @@ def test_names_that_are_no_utf8(vae_folder, pictures, out, encoding, monkeypatch
     assert stderr.endswith(".png is not an image that can be read\n")
     _, stderr = run("sample", odd, "-n", 1)
     assert stderr.startswith("written to caf")
-    run("encode", odd, pictures / "01.png", "-o", f"{odd}.z")
-    run("decode", odd, f"{odd}.z", "-o", f"{odd}.d")
+    run("encode", odd, pictures / "01.png", "-o", f"{odd}.safetensors")
+    run("decode", odd, f"{odd}.safetensors", "-o", f"{odd}.d")
     names = sorted(os.listdir(os.fsencode(out)))
-    assert names == [b"caf\xe9", b"caf\xe9.d", b"caf\xe9.png", b"caf\xe9.z"]
+    assert names == [b"caf\xe9", b"caf\xe9.d", b"caf\xe9.png", b"caf\xe9.safetensors"]
 
 
 def test_the_module_is_the_command(monkeypatch, capsys):
