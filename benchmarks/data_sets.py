@@ -17,14 +17,13 @@ from pathlib import Path
 
 from benchmarks._harness import COMMAND, ROOT, Row, Settings, alternate, one_thread, ratio_row
 from benchmarks._sources import write_sources
-from lvmzoo.pictures.transform import transform
 from lvmzoo.loading import from_pretrained
 from lvmzoo.notes import Notes
-from lvmzoo.sets.decoder import Decoders
+from lvmzoo.pictures.many import BLOCK, Decoders
+from lvmzoo.pictures.record import OUTPUT
+from lvmzoo.pictures.transform import transform
 from lvmzoo.sets.making import Latents, make_set
-from lvmzoo.sets.pictures import blocks
-from lvmzoo.sets.plan import INPUTS_NAME, open_plan
-from lvmzoo.sets.shards import Worker
+from lvmzoo.sets.plan import Plan, Worker
 
 # Pictures for one worker, and for two that share them, of which each takes 3 s to start.
 ENTRIES = {"vae_cifar10": (8_000, 80_000), "vqvae_cifar10": (2_000, 10_000)}
@@ -99,8 +98,9 @@ def _speed(entry: str, source: Path, folder: Path, settings: Settings) -> list[R
     def whole(*, listed: bool = False) -> None:
         output = folder / f"{entry}-{next(names)}"
         if listed:  # as it is for every worker but the first, and for a rerun
-            output.mkdir()
-            shutil.copy(first / INPUTS_NAME, output)
+            listing = first / OUTPUT / "inputs.parquet"
+            (output / OUTPUT).mkdir(parents=True)
+            shutil.copy(listing, output / OUTPUT)
         make_set(
             output,
             [str(source)],
@@ -114,14 +114,16 @@ def _speed(entry: str, source: Path, folder: Path, settings: Settings) -> list[R
         )
 
     whole()
-    plan = open_plan(first, maker.facts | {"kind": "latents", "shard_size": SHARD}, [str(source)])
-    to, shards = transform(model), range(len(plan.sizes))
-    with Decoders() as decoders, one_thread():
-        pictures = [block.pictures for block in blocks(plan, shards, to, decoders)]
+    plan = Plan.read(first)
+    assert plan is not None
+    inputs = [plan.inputs(shard) for shard in range(len(plan.sizes))]
+    blocks = [part[i : i + BLOCK] for part in inputs for i in range(0, len(part), BLOCK)]
+    with Decoders(transform(model)) as decoders, one_thread():
+        pictures = [block.pixels for block in decoders.blocks(blocks)]
         works: dict[str, Callable[[], object]] = {
             "lvmzoo": lambda: whole(listed=True),
             "listing": whole,
-            "decode": lambda: [None for _ in blocks(plan, shards, to, decoders)],
+            "decode": lambda: [None for _ in decoders.blocks(blocks)],
             "model": lambda: [maker.columns(part) for part in pictures],
         }
         taken = alternate(works, settings, rounds=5, warm=False)
@@ -170,7 +172,7 @@ def _workers(entry: str, source: Path, folder: Path, settings: Settings) -> Row:
 
 
 def _command(entry: str, source: Path, output: Path, settings: Settings) -> list[str]:
-    options = ["-o", f"{output}/", "--shard-size", str(SHARD), "--device", settings.device]
+    options = ["-o", str(output), "--shard-size", str(SHARD), "--device", settings.device]
     return [sys.executable, "-c", COMMAND, "encode", entry, str(source), *options]
 
 

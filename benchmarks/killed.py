@@ -21,6 +21,7 @@ import pyarrow.parquet
 
 from benchmarks._harness import COMMAND, ROOT
 from benchmarks._sources import write_sources
+from lvmzoo.sets.making import FAILURES_NAME
 
 __all__ = ["Trial"]
 
@@ -82,7 +83,7 @@ class Trial:
 
     def _start(self, name: str, first: int, of: int) -> "subprocess.Popen[bytes]":
         options = ["--shard-size", str(self.shard_size), "--worker", f"{first}/{of}"]
-        output = f"{self.folder / name}/"
+        output = str(self.folder / name)
         words = ["encode", self.model, str(self.folder / "in"), "-o", output, *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", COMMAND, *words]
@@ -97,7 +98,7 @@ class Trial:
         folder = self.folder / "killed"
         columns = ["source", "key"]
         rows = pyarrow.dataset.dataset(folder).to_table(columns=columns).to_pylist()
-        failures = pyarrow.parquet.read_table(folder / "_failures.parquet").to_pylist()
+        failures = pyarrow.parquet.read_table(folder / FAILURES_NAME).to_pylist()
         found = {(row["source"], row["key"]) for row in rows + failures}
         if not len(found) == len(rows) + len(failures) == self.pictures:
             raise RuntimeError(
@@ -107,7 +108,8 @@ class Trial:
 
 
 def _content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @click.command()
