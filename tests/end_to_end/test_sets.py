@@ -23,7 +23,7 @@ def test_a_ray_cluster_that_loses_a_machine_gives_what_the_command_gives(vqvae_f
     source = make_sources(tmp_path / "in")
     for i, png in enumerate(pngs(300, seed=4)):
         (source / f"dog/more{i:03d}.png").write_bytes(png)
-    call("encode", vqvae_folder, source / "dog", "-o", f"{tmp_path / 'out'}/")
+    call("encode", vqvae_folder, source / "dog", "-o", tmp_path / "out")
     table = read_latents(tmp_path / "out").dataset.to_table()
     expected = dict(zip(table["key"].to_pylist(), table["latents"].to_pylist(), strict=True))
     assert len(expected) == 315
