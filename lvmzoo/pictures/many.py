@@ -93,7 +93,7 @@ class Decoders:
     def __enter__(self) -> "Decoders":
         context = multiprocessing.get_context("spawn")
         self.processes = ProcessPoolExecutor(self.count, context, _begin)
-        self.threads = ThreadPoolExecutor(self.count)
+        self.threads = ThreadPoolExecutor(2 * self.count)  # so that no process waits for files
         with _no_main():
             for _ in range(self.count):  # each call starts a process
                 self.processes.submit(os.getpid)
