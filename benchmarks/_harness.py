@@ -1,151 +1,96 @@
-"""How a benchmark measures: two sides in turn, ratios of each round, peak memory in a child.
+"""How a benchmark measures: all sides in turn, one ratio a round, peak memory in a child process.
 
-A benchmark is a module with `sides(settings)`, works by name, of which the first is lvmzoo's, and
-with `run(settings)`, which returns rows. All is relative: a machine's speed cancels out.
+A benchmark is a module whose docstring says what it measures and against what, with a function
+`run(settings)` that returns rows. Each row is a ratio, so that a machine's speed cancels out.
 """
 
 import ctypes
 import gc
 import importlib.metadata
-import json
+import multiprocessing
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import click
 import torch
 
 __all__ = [
-    "COMMAND",
+    "LVMZOO",
     "PEERS",
     "ROOT",
     "Row",
     "Settings",
     "Work",
-    "absent",
     "alternate",
+    "check_device",
     "compare",
     "compare_memory",
     "environment",
     "installed",
-    "ratio_row",
+    "ratios",
+    "run_process",
     "seconds",
 ]
 
 ROOT = Path(__file__).parents[1]
-# What the installed command runs, for `python -c` from a checkout.
-COMMAND = "import sys; from lvmzoo.cli import main; main(sys.argv[1:])"
-PEERS = ("diffusers", "pythae", "timm", "vector-quantize-pytorch", "zuko")
+LVMZOO = (sys.executable, "-m", "lvmzoo")  # the command, also from a checkout
+PEERS = ("diffusers", "pythae", "timm")
 MIN_SECONDS = 0.1  # a shorter work is repeated until it takes this long
 
 Work = Callable[[], Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run.
-
-    Arguments:
-        device: Where models run.
-        smoke: Least sizes and one round: does it run at all?
-        full: Also what takes long.
-        minutes: How long each side trains in `quality`.
-    """
+    """Where to run, and whether only to see that it does: least sizes, one round."""
 
     device: str = "cpu"
     smoke: bool = False
-    full: bool = False
-    minutes: float = 10.0
 
     def pick(self, normal: int, smoke: int) -> int:
         """Return a size or a number of rounds: the normal one, or that of a smoke test."""
         return smoke if self.smoke else normal
 
-    def some(self, items: Iterable[T]) -> list[T]:
-        """Return what to measure: all of it, or the last for a smoke test."""
-        return [*items][self.pick(0, -1) :]
-
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: lvmzoo beside one other side.
+    """One ratio of lvmzoo to one other side: median, least and most of the rounds.
 
     Arguments:
         work: What is done.
+        measure: What the ratio is of: "time" or "memory" (lower is better) or "speed" (higher).
         against: The other side.
-        kind: "limit", what no program could do without; or "peer".
-        measure: What the ratio is of, lvmzoo's to the other's: "time", "memory", "error" (better
-            if lower), "speed" or "codes in use" (better if higher).
-        median: Median of the rounds' ratios; None if the other side could not be measured.
-        least: Least ratio.
-        most: Greatest ratio.
-        rounds: How many.
-        goal: What the median should be at most; for "speed", at least.
-        note: What to know about it, or why there is no ratio.
-        missed: What the rest is spent on, shown if the goal is missed.
+        note: What one must know to read it.
         ours: Median of lvmzoo's own seconds or bytes.
     """
 
     work: str
+    measure: str
     against: str
-    kind: str
-    measure: str = "time"
-    median: float | None = None
-    least: float | None = None
-    most: float | None = None
-    rounds: int = 0
-    goal: float | None = None
+    median: float
+    least: float
+    most: float
+    rounds: int
+    ours: float
     note: str = ""
-    missed: str = ""
-    ours: float | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is met, as far as the printed digits show; None without one."""
-        if self.goal is None or self.median is None:
-            return None
-        ratio = round(self.median, 2)
-        return ratio >= self.goal if self.measure == "speed" else ratio <= self.goal
-
-
-@dataclass
-class _Clock:
-    """Seconds of one work, with as many repetitions as it takes to measure them."""
-
-    work: Work
-    device: str
-    number: int = 1
-    taken: list[float] = field(default_factory=list)
-
-    def calibrate(self, least: float) -> None:
-        took = seconds(self.work, self.device)
-        took = min(took, seconds(self.work, self.device)) if took < least else took
-        self.number = max(1, min(1000, round(least / max(took, 1e-6))))
-
-    def measure(self) -> None:
-        def repeated() -> None:
-            for _ in range(self.number):
-                self.work()
-
-        self.taken.append(seconds(repeated, self.device) / self.number)
 
 
 def seconds(work: Work, device: str = "cpu") -> float:
     """Return how long a work takes, the device included."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+    synchronize = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    synchronize()
     start = time.perf_counter()
     work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+    synchronize()
     return time.perf_counter() - start
 
 
@@ -158,92 +103,139 @@ def alternate(
         works: What to time, by name.
         settings: The device; a smoke test takes one round.
         rounds: How many.
-        warm: Run each first, and repeat the short ones within a round. Without it every work
-            runs once a round.
+        warm: Run each work twice first, and repeat short ones within a round.
     """
-    clocks = {name: _Clock(work, settings.device) for name, work in works.items()}
+    repeats = dict.fromkeys(works, 1)
     if warm:
-        for clock in clocks.values():
-            clock.calibrate(0.0 if settings.smoke else MIN_SECONDS)
+        for name, work in works.items():
+            work()
+            took = seconds(work, settings.device)
+            repeats[name] = settings.pick(min(1000, max(1, round(MIN_SECONDS / took))), 1)
+    taken: dict[str, list[float]] = {name: [] for name in works}
     gc.collect()
     for i in range(settings.pick(rounds, 1)):
-        order = list(clocks.values())
-        for clock in order if i % 2 == 0 else reversed(order):
-            clock.measure()
-    return {name: clock.taken for name, clock in clocks.items()}
+        for name in works if i % 2 == 0 else reversed(works):
+
+            def repeated(work: Work = works[name], number: int = repeats[name]) -> None:
+                for _ in range(number):
+                    work()
+
+            taken[name].append(seconds(repeated, settings.device) / repeats[name])
+    return taken
 
 
-def ratio_row(row: Row, ours: list[float], other: list[float]) -> Row:
-    """Fill in a row from what lvmzoo and the other side took in each round."""
-    pairs = [(b, a) if row.measure == "speed" else (a, b) for a, b in zip(ours, other, strict=True)]
-    ratios = [a / b for a, b in pairs]
-    median, ours_median = statistics.median(ratios), statistics.median(ours)
-    values = {"median": median, "least": min(ratios), "most": max(ratios)}
-    values = {key: round(value, 4) for key, value in values.items()}
-    return replace(row, **values, rounds=len(ratios), ours=ours_median)  # type: ignore[arg-type]
+def ratios(
+    work: str, taken: Mapping[str, list[float]], measure: str = "time", note: str = ""
+) -> list[Row]:
+    """Return a row for each other side, from what all took in each round; the first is lvmzoo."""
+    (_, ours), *others = taken.items()
+    rows = []
+    for against, theirs in others:
+        pairs = zip(theirs, ours, strict=True) if measure == "speed" else zip(ours, theirs)  # noqa: B905
+        found = [round(a / b, 4) for a, b in pairs]
+        spread = statistics.median(found), min(found), max(found), len(found)
+        rows.append(Row(work, measure, against, *spread, statistics.median(ours), note))
+    return rows
 
 
 def compare(
-    rows: list[Row],
+    work: str,
     works: Mapping[str, Work],
     settings: Settings,
-    rounds: int,
+    rounds: int = 5,
     *,
+    measure: str = "time",
     warm: bool = True,
+    note: str = "",
 ) -> list[Row]:
-    """Fill in rows of one work; those whose other side is not in `works` stay empty.
-
-    Arguments:
-        rows: One for each other side.
-        works: By `Row.against`; the first is lvmzoo's.
-        settings: As in `alternate`; so are the next.
-    """
-    taken = alternate(works, settings, rounds, warm=warm)
-    ours = taken[next(iter(works))]
-    return [
-        ratio_row(row, ours, taken[row.against]) if row.against in taken else absent(row)
-        for row in rows
-    ]
+    """Time the sides of a work, of which the first is lvmzoo's, in turn."""
+    return ratios(work, alternate(works, settings, rounds, warm=warm), measure, note)
 
 
 def compare_memory(
-    rows: list[Row], module: str, sides: list[str], settings: Settings, **options: Any
+    work: str, module: str, sides: list[str], settings: Settings, *arguments: Any
 ) -> list[Row]:
-    """Fill in rows with what works add to the memory at their peak, each in a process of its own.
+    """Measure what works add to the memory at their peak, each in a process of its own.
 
     Arguments:
-        rows: One for each other side.
-        module: The benchmark whose `sides` has the works.
-        sides: Names of the works there; the first is lvmzoo's.
-        settings: Passed on.
-        options: Passed on to `sides`.
+        work: What is done.
+        module: The benchmark whose `sides(settings, *arguments)` returns the works by name.
+        sides: The names; the first is lvmzoo's.
+        settings: Passed on, and so are the arguments.
+        arguments: Those after them.
     """
-    if settings.device == "cpu" and not Path("/proc/self/clear_refs").exists():
-        return [replace(row, note="peak memory is measured on Linux only") for row in rows]
-    taken = {side: _peaks_in_child(module, side, settings, options) for side in sides}
-    return [
-        ratio_row(row, taken[sides[0]], taken[row.against]) if row.against in taken else absent(row)
-        for row in rows
-    ]
+    if not settings.device.startswith("cuda") and sys.platform != "linux":
+        return []
+    # Freed memory goes back to the system at once, so that it is not there for the next peak.
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    taken = {}
+    for side in sides:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            taken[side] = pool.apply(_peaks, (module, side, settings, arguments))
+    return ratios(work, taken, "memory")
 
 
-def absent(row: Row) -> Row:
-    """Say of a row that its other side is not installed, unless it says something already."""
-    return replace(row, note=row.note if row.note.startswith("cannot") else "not installed")
+def _peaks(module: str, side: str, settings: Settings, arguments: Any) -> list[float]:
+    work = import_module(f"benchmarks.{module}").sides(settings, *arguments, only=side)[side]
+    work()  # what is made once and kept does not count
+    return [_added_memory(work, settings.device) for _ in range(settings.pick(3, 1))]
 
 
-def installed(*packages: str) -> bool:
-    """Whether peers can be used."""
-    for package in packages:
-        try:
-            importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return False
+def _added_memory(work: Work, device: str) -> float:
+    """Return how many bytes a work adds at its peak to what was there before it."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return float(torch.cuda.max_memory_allocated() - before)
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is what is there now
+    before = _status("VmRSS")
+    work()
+    return max(_status("VmHWM") - before, 1024.0)
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def run_process(*command: str | Path) -> str:
+    """Run a program from the checkout with one thread; return what it prints.
+
+    Raises:
+        RuntimeError: It fails; the message is what it printed last.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, env=environment
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, before any work."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise click.UsageError(f"--device {device} cannot be used: {reason}") from None
+
+
+def installed(package: str) -> bool:
+    """Whether a peer can be used."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
     return True
 
 
 def environment(settings: Settings) -> dict[str, Any]:
-    """Return on what the figures were measured: hardware, threads, versions, sizes."""
+    """Return on what the figures were measured: hardware, threads, versions."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     versions |= {p: importlib.metadata.version(p) for p in PEERS if installed(p)}
     hardware = f"{os.cpu_count()} {platform.machine()} CPU cores"
@@ -253,50 +245,5 @@ def environment(settings: Settings) -> dict[str, Any]:
         "hardware": f"{hardware}, {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "versions": versions,
-        **asdict(settings),
+        "smoke": settings.smoke,
     }
-
-
-def _peaks_in_child(
-    module: str, side: str, settings: Settings, options: dict[str, Any]
-) -> list[float]:
-    request = json.dumps([module, side, asdict(settings), options])
-    # Freed memory goes back to the system at once, so that it is not there for the next peak.
-    variables = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    command = [sys.executable, "-m", "benchmarks._memory", request]
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{module}, {side}: {done.stderr.strip()[-2000:]}")
-    peaks: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return peaks
-
-
-def added_memory(work: Work, device: str) -> float:
-    """Return how many bytes a work adds at its peak to what was there before it."""
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        allocated = torch.cuda.memory_allocated(device)
-        work()
-        return float(torch.cuda.max_memory_allocated(device) - allocated)
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is what is there now
-    before = _status("VmRSS")
-    work()
-    return max(_status("VmHWM") - before, 1024.0)  # a page, lest a ratio be infinite
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(key))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread within this context, and as many as before after it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

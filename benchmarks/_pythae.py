@@ -1,77 +1,55 @@
-"""Pythae's models: its own, or around the networks of lvmzoo, so that both do the same work."""
+"""Pythae's models: its own VQ-VAE, or its VAE and VQ-VAE around the networks of lvmzoo."""
 
 import logging
+import tempfile
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from lvmzoo.models.base import ZooModel
-from lvmzoo.models.vae import VAE
-from lvmzoo.models.vqvae import VQVAE
-from lvmzoo.registry import ModelInfo
+from lvmzoo import VQVAE
 
-__all__ = ["around_vae", "around_vqvae", "own_vqvae"]
+__all__ = ["around", "networks", "own_vqvae", "trainer"]
 
 
-def own_vqvae(info: ModelInfo) -> Any:
-    """Return pythae's VQVAE for CIFAR-10, with as many codes of the same size as an entry."""
+def networks(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Return encoder and decoder of a VAE or VQ-VAE."""
+    part: Any = model.autoencoder if isinstance(model, VQVAE) else model
+    return part.encoder, part.decoder
+
+
+def own_vqvae(config: Any) -> Any:
+    """Return pythae's VQVAE for CIFAR-10, with as many codes of the same size."""
     from pythae.models import VQVAE as Peer
-    from pythae.models import VQVAEConfig
-    from pythae.models.nn.benchmarks.cifar import (
-        Decoder_ResNet_VQVAE_CIFAR,
-        Encoder_ResNet_VQVAE_CIFAR,
-    )
+    from pythae.models.nn.benchmarks import cifar
 
-    sizes = VQVAE.Config(**info.config)
-    config = VQVAEConfig(
-        input_dim=sizes.image_shape, latent_dim=sizes.channels, num_embeddings=sizes.num_codes
-    )
-    networks = Encoder_ResNet_VQVAE_CIFAR(config), Decoder_ResNet_VQVAE_CIFAR(config)
-    return _quiet(Peer(config, *networks))
+    sizes = _vqvae_config(config)
+    encoder = cifar.Encoder_ResNet_VQVAE_CIFAR(sizes)
+    return _quiet(Peer(sizes, encoder, cifar.Decoder_ResNet_VQVAE_CIFAR(sizes)))
 
 
-def around_vqvae(model: ZooModel) -> Any:
-    """Return a pythae VQVAE that shares encoder and decoder, on the CPU."""
-    assert isinstance(model, VQVAE)
-    from pythae.models import VQVAE as Peer
-    from pythae.models import VQVAEConfig
-
-    config = VQVAEConfig(
-        input_dim=model.config.image_shape,
-        latent_dim=model.config.channels,
-        num_embeddings=model.config.num_codes,
-    )
-    encoder, decoder = model.autoencoder.encoder, model.autoencoder.decoder
-    return _quiet(Peer(config, *_networks(encoder, decoder, split=False)))
-
-
-def around_vae(model: ZooModel) -> Any:
-    """Return a pythae VAE that shares encoder and decoder, on the CPU."""
-    assert isinstance(model, VAE)
-    from pythae.models import VAE as Peer
-    from pythae.models import VAEConfig
-
-    config = VAEConfig(input_dim=model.config.image_shape, latent_dim=model.config.latent_dim)
-    return _quiet(Peer(config, *_networks(model.encoder, model.decoder, split=True)))
-
-
-def _networks(encoder: Any, decoder: Any, *, split: bool) -> tuple[Any, Any]:
+def around(model: Any) -> Any:
+    """Return pythae's VAE or VQVAE, on the CPU, with the encoder and decoder of a model."""
+    from pythae import models
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
 
-    class Encoder(BaseEncoder):  # type: ignore[misc]
+    encoder, decoder = networks(model)
+    quantizes = isinstance(model, VQVAE)
+
+    class Encoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
             self.network = encoder
 
         def forward(self, x: Tensor) -> Any:
             features = self.network(2 * x - 1)
-            if not split:
+            if quantizes:
                 return ModelOutput(embedding=features)
             mean, log_covariance = features.chunk(2, 1)
             return ModelOutput(embedding=mean, log_covariance=log_covariance)
 
-    class Decoder(BaseDecoder):  # type: ignore[misc]
+    class Decoder(BaseDecoder):
         def __init__(self) -> None:
             super().__init__()
             self.network = decoder
@@ -79,7 +57,37 @@ def _networks(encoder: Any, decoder: Any, *, split: bool) -> tuple[Any, Any]:
         def forward(self, z: Tensor) -> Any:
             return ModelOutput(reconstruction=self.network(z))
 
-    return Encoder(), Decoder()
+    if quantizes:
+        return _quiet(models.VQVAE(_vqvae_config(model.config), Encoder(), Decoder()))
+    sizes = {"input_dim": model.image_shape, "latent_dim": model.config.latent_dim}
+    return _quiet(models.VAE(models.VAEConfig(**sizes), Encoder(), Decoder()))
+
+
+def _vqvae_config(config: Any) -> Any:
+    from pythae.models import VQVAEConfig
+
+    return VQVAEConfig(
+        input_dim=config.image_shape,
+        latent_dim=config.channels,
+        num_embeddings=config.num_codes,
+    )
+
+
+def trainer(model: Any, x: Tensor, batch: int, device: str) -> Any:
+    """Return pythae's trainer, with Adam at 1e-3, on images (N, C, H, W) in [0, 1]."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    config = BaseTrainerConfig(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=batch,
+        learning_rate=1e-3,
+        no_cuda=not device.startswith("cuda"),
+    )
+    made: Any = BaseTrainer(model, BaseDataset(x, torch.zeros(len(x))), None, config)
+    made.prepare_training()
+    made.callback_handler.callbacks.clear()  # progress bars
+    return made
 
 
 def _quiet(model: Any) -> Any:

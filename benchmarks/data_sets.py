@@ -1,180 +1,135 @@
-"""Whole data sets: what a picture costs in small and large ones, beside what must be done at least.
+"""`lvmzoo encode` on whole data sets of 32x32 pictures, half in files and half in tars.
 
-A worker has one thread for the model (OMP_NUM_THREADS=1), and decodes in processes. Where workers
-are compared with one another, each has one core to itself, as clusters give them out.
+What a picture costs in a large set beside a small one; its speed beside the model alone, on
+pictures in memory; and two workers beside one. Each worker has one thread for the model.
 """
 
+import io
 import os
-import shutil
+import shlex
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
-from benchmarks._harness import COMMAND, ROOT, Row, Settings, alternate, one_thread, ratio_row
-from benchmarks._sources import write_sources
-from lvmzoo.loading import from_pretrained
-from lvmzoo.notes import Notes
-from lvmzoo.pictures.many import BLOCK, Decoders
-from lvmzoo.pictures.record import OUTPUT
-from lvmzoo.pictures.transform import transform
-from lvmzoo.sets.making import Latents, make_set
-from lvmzoo.sets.plan import Plan, Worker
+import numpy as np
+import torch
+from PIL import Image
 
-# Pictures for one worker, and for two that share them, of which each takes 3 s to start.
-ENTRIES = {"vae_cifar10": (8_000, 80_000), "vqvae_cifar10": (2_000, 10_000)}
-SLOWER = "the slower of decoding alone and the model alone"
-SHARD = 1_000
-# A command on the k-th of the cores that there are.
-ON_CORE = """
-import os, sys
-if hasattr(os, "sched_setaffinity"):
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[int(sys.argv[1]) % len(cores)]})
-os.execv(sys.argv[2], sys.argv[2:])
+import lvmzoo
+from benchmarks._harness import LVMZOO, ROOT, Row, Settings, ratios, run_process
+
+# Entry -> pictures for its speed, of which each worker takes some seconds to start.
+ENTRIES = {"vae_cifar10": 80_000, "vqvae_cifar10": 10_000}
+FEW, MANY = 10_000, 200_000
+DIFFERENT, PER_FOLDER = 500, 1000
+# Seconds of processor time and KiB at the peak, of a command.
+MEASURED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 """
 
 
 def run(settings: Settings) -> list[Row]:
-    """Return costs at two sizes, speed beside its limits, and that of two workers."""
+    """Return costs at two sizes, speed beside the model alone, and that of two workers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = _costs(folder, settings)
-        for entry, (few, many) in settings.some(ENTRIES.items()):
-            source, shared = folder / entry, folder / f"{entry}-shared"
-            write_sources(source, settings.pick(few, 40))
-            rows += _speed(entry, source, folder, settings)
-            write_sources(shared, settings.pick(many, 40))
-            rows.append(_workers(entry, shared, folder, settings))
-    return rows
+        for entry, size in list(ENTRIES.items())[settings.pick(0, 1) :]:
+            rows += _speed(folder / entry, entry, settings.pick(size, 40), settings)
+        return rows
+
+
+def write_pictures(folder: Path, size: int) -> Path:
+    """Write pictures that compress as photographs do: smooth, with a little noise."""
+    rng = np.random.default_rng(0)
+    pngs = []
+    for _ in range(min(size, DIFFERENT)):
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+        pixels = np.asarray(coarse.resize((32, 32), Image.Resampling.BICUBIC), np.int16)
+        pixels = (pixels + rng.integers(-8, 9, pixels.shape)).clip(0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        pngs.append(buffer.getvalue())
+    for i in range(size // 2):
+        path = folder / f"{i // PER_FOLDER:03d}" / f"{i:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pngs[i % len(pngs)])
+    with tarfile.open(folder / "rest.tar", "w") as tar:
+        for i in range(size // 2, size):
+            for ending, data in (("png", pngs[i % len(pngs)]), ("cls", b"%d" % (i % 10))):
+                member = tarfile.TarInfo(f"{i:06d}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return folder
+
+
+def _encode(entry: str, source: Path, output: Path, settings: Settings) -> list[str]:
+    options = ["--shard-size", "1000", "--device", settings.device]
+    return [*LVMZOO, "encode", entry, str(source), "-o", f"{output}/", *options]
 
 
 def _costs(folder: Path, settings: Settings) -> list[Row]:
-    sizes = settings.pick(10_000, 20), settings.pick(200_000, 40)
-    taken: dict[int, list[tuple[float, float]]] = {size: [] for size in sizes}
-    for size in sizes:
-        write_sources(folder / str(size), size)
-    for i in range(settings.pick(2, 1)):
-        for size in sizes:
-            output = folder / f"costs-{size}-{i}"
-            taken[size].append(_process("vae_cifar10", folder / str(size), output, size, settings))
-    small, large = (taken[size] for size in sizes)
-    peak, cost = max(memory for _, memory in large), min(time for time, _ in small)
-    note = f"each a whole process; {1e3 * cost:.2f} ms of processor time a picture, {peak:,.0f} MiB"
-    work, against = f"encode {sizes[1]:,} pictures into shards", f"{sizes[0]:,} of them"
-    rows = []
-    for i, (label, measure) in enumerate((("processor time", "time"), ("peak", "memory"))):
-        row = Row(f"{work}, {label}", against, "limit", measure, goal=1.1, note=note)
-        rows.append(ratio_row(row, [t[i] for t in large], [t[i] for t in small]))
-    return rows
+    many, few = settings.pick(MANY, 40), settings.pick(FEW, 20)
+    cost: dict[str, list[float]] = {}
+    peak: dict[str, list[float]] = {}
+    for side, size in (("lvmzoo", many), (f"{few:,} of them", few)):
+        source = write_pictures(folder / str(size), size)
+        cost[side], peak[side] = [], []
+        for i in range(settings.pick(2, 1)):
+            command = _encode("vae_cifar10", source, folder / f"{size}-{i}", settings)
+            printed = run_process(sys.executable, "-c", MEASURED, *command)
+            seconds, kib = map(float, printed.split()[-2:])
+            cost[side].append(seconds / size)
+            peak[side].append(1024 * kib)
+    work = f"encode {many:,} pictures with vae_cifar10, each"
+    milliseconds, mib = 1e3 * min(cost["lvmzoo"]), max(peak["lvmzoo"]) / 2**20
+    note = f"{milliseconds:.2f} ms of processor time, {mib:,.0f} MiB at the peak"
+    return ratios(work, cost, "time", note) + ratios(work, peak, "memory", note)
 
 
-def _process(
-    entry: str, source: Path, output: Path, size: int, settings: Settings
-) -> tuple[float, float]:
-    """Return seconds of processor time a picture, and the peak memory in MiB, of one command."""
-    program = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
-        "u = resource.getrusage(resource.RUSAGE_CHILDREN); "
-        "print(u.ru_utime + u.ru_stime, u.ru_maxrss)"
-    )
-    command = [sys.executable, "-c", program, *_command(entry, source, output, settings)]
-    done = subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, text=True, env=_environment()
-    )
-    seconds, kib = map(float, done.stdout.split()[-2:])
-    return seconds / size, kib / 1024
-
-
-def _speed(entry: str, source: Path, folder: Path, settings: Settings) -> list[Row]:
-    model = from_pretrained(entry).requires_grad_(False).to(settings.device)
-    maker, names = Latents(model), count()
-    first = folder / f"{entry}-0"
-
-    def whole(*, listed: bool = False) -> None:
-        output = folder / f"{entry}-{next(names)}"
-        if listed:  # as it is for every worker but the first, and for a rerun
-            listing = first / OUTPUT / "inputs.parquet"
-            (output / OUTPUT).mkdir(parents=True)
-            shutil.copy(listing, output / OUTPUT)
-        make_set(
-            output,
-            [str(source)],
-            lambda: maker,
-            "latents",
-            entry,
-            worker=Worker(),
-            shard_size=SHARD,
-            extend=False,
-            notes=Notes(),
-        )
-
-    whole()
-    plan = Plan.read(first)
-    assert plan is not None
-    inputs = [plan.inputs(shard) for shard in range(len(plan.sizes))]
-    blocks = [part[i : i + BLOCK] for part in inputs for i in range(0, len(part), BLOCK)]
-    with Decoders(transform(model)) as decoders, one_thread():
-        pictures = [block.pixels for block in decoders.blocks(blocks)]
-        works: dict[str, Callable[[], object]] = {
-            "lvmzoo": lambda: whole(listed=True),
-            "listing": whole,
-            "decode": lambda: [None for _ in decoders.blocks(blocks)],
-            "model": lambda: [maker.columns(part) for part in pictures],
-        }
-        taken = alternate(works, settings, rounds=5, warm=False)
-    slower = list(map(max, taken["decode"], taken["model"]))
-    total = sum(plan.sizes)
-    rates = {name: total / sorted(seconds)[len(seconds) // 2] for name, seconds in taken.items()}
-    limits = f"decoding alone {rates['decode']:,.0f}, the model alone {rates['model']:,.0f}"
-    work = f"encode pictures into shards with {entry}"
-    rows = {
-        "lvmzoo": Row(work, SLOWER, "limit", "speed", goal=0.8),
-        "listing": Row(f"{work}, listing them included", SLOWER, "limit", "speed"),
-    }
+def _speed(folder: Path, entry: str, size: int, settings: Settings) -> list[Row]:
+    source = write_pictures(folder / "in", size)
+    model = lvmzoo.from_pretrained(entry).to(settings.device)
+    x = torch.rand(256, *(model.image_shape or ()), device=settings.device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    alone = []
+    for i in range(settings.pick(3, 1)):
+        for workers in taken:
+            output = folder / f"out-{workers}-{i}"
+            taken[workers].append(_workers(_encode(entry, source, output, settings), workers))
+        start = time.perf_counter()
+        for _ in range(settings.pick(20, 1)):
+            model.encode(x)
+        alone.append((time.perf_counter() - start) / settings.pick(20, 1) / len(x) * size)
+    torch.set_num_threads(threads)
+    rate = f"{size / min(taken[1]):,.0f} pictures a second"
+    one = {"lvmzoo": taken[1], "the model alone": alone}
+    two = {"lvmzoo": taken[2], "1 worker": taken[1]}
     return [
-        replace(
-            ratio_row(row, taken[name], slower),
-            note=f"{rates[name]:,.0f} pictures a second; {limits}",
-        )
-        for name, row in rows.items()
+        *ratios(f"encode {size:,} pictures with {entry}", one, "speed", rate),
+        *ratios(f"encode {size:,} pictures with {entry} by 2 workers", two, "speed"),
     ]
 
 
-def _workers(entry: str, source: Path, folder: Path, settings: Settings) -> Row:
-    rounds = settings.pick(3, 1)
-    taken: dict[int, list[float]] = {1: [], 2: []}
-    for i in range(rounds):
-        for workers in taken:
-            start = time.perf_counter()
-            output = folder / f"{entry}-{i}-of-{workers}"
-            command = _command(entry, source, output, settings)
-            running = [
-                subprocess.Popen(
-                    [sys.executable, "-c", ON_CORE, str(k), *command, "--worker", f"{k}/{workers}"],
-                    cwd=ROOT,
-                    env=_environment(),
-                    stderr=subprocess.DEVNULL,
-                )
-                for k in range(workers)
-            ]
-            if any(process.wait() for process in running):
-                raise RuntimeError(f"a worker of {entry} failed")
-            taken[workers].append(time.perf_counter() - start)
-    row = Row(
-        f"encode with {entry} by 2 workers, a core each", "1 worker", "limit", "speed", goal=1.6
-    )
-    return ratio_row(row, taken[2], taken[1])
-
-
-def _command(entry: str, source: Path, output: Path, settings: Settings) -> list[str]:
-    options = ["-o", str(output), "--shard-size", str(SHARD), "--device", settings.device]
-    return [sys.executable, "-c", COMMAND, "encode", entry, str(source), *options]
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+def _workers(command: list[str], workers: int) -> float:
+    """Return how long workers take together, each on a core of its own."""
+    start = time.perf_counter()
+    running = []
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    for k in range(workers):
+        pin = ["taskset", "-c", str(cores[k % len(cores)])] if cores else []
+        words = [*pin, *command, "--worker", f"{k}/{workers}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        running.append(
+            subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        )
+    if any([process.wait() for process in running]):
+        raise RuntimeError(f"a worker failed: {shlex.join(command)}")
+    return time.perf_counter() - start

@@ -2,63 +2,70 @@
 
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
-from benchmarks._harness import Row, Settings, compare
-from benchmarks._sources import small_vqvae
-from lvmzoo.exporting.export import export
+import lvmzoo
+from benchmarks._harness import Row, Settings, Work, compare
 from lvmzoo.exporting.sample import draw
-from lvmzoo.loading import create_model
 
-ENTRY, LABEL, TORCH = "vqvae_gated_mnist", 3, "torch"
+__all__ = ["graphs_in", "run", "works"]
+
+ENTRY, LABEL = "vqvae_gated_mnist", 3
 
 
 def run(settings: Settings) -> list[Row]:
     """Return the times of samples and of reconstructions."""
-    model = small_vqvae().eval() if settings.smoke else create_model(ENTRY, pretrained=True)
-    model.requires_grad_(False)
-    n = settings.pick(16, 1)
+    model: Any = _small() if settings.smoke else lvmzoo.create_model(ENTRY, pretrained=True)
+    with tempfile.TemporaryDirectory() as name, torch.no_grad():
+        about = lvmzoo.export(model, name, dtype="float16")
+        size = sum(file["bytes"] for file in about["files"].values()) / 2**20
+        rows = []
+        for what, sides in works(model, about, Path(name), settings.pick(16, 1)).items():
+            work = f"{ENTRY} exported ({size:.1f} MiB): {what}"
+            rows += compare(work, {"lvmzoo": sides[0], "torch": sides[1]}, settings)
+        return rows
+
+
+def _small() -> lvmzoo.VQVAE:
+    """Return an untrained model that is exported in no time."""
+    sizes: dict[str, Any] = {"channels": 8, "prior_channels": 8, "prior_layers": 6}
+    classes = tuple("0123456789")
+    config = lvmzoo.VQVAE.Config(in_channels=1, prior="gated_pixelcnn", classes=classes, **sizes)
+    return lvmzoo.VQVAE(config).eval().requires_grad_(False)
+
+
+def works(model: Any, about: Mapping[str, Any], folder: Path, n: int) -> dict[str, list[Work]]:
+    """Return how onnxruntime and torch sample n pictures and reconstruct one."""
+    graph = graphs_in(folder)
     grid, k = model.config.grid, model.config.num_codes
     noise = np.random.default_rng(0).gumbel(size=(*grid, n, k)).astype(np.float32)
-    labels, x = np.full(n, LABEL), torch.rand(1, *model.config.image_shape)
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        about = export(model, folder, dtype="float16")
-        graphs = _Graphs(Path(folder))
-        size = sum(file["bytes"] for file in about["files"].values()) / 2**20
-        for what, ours, theirs in (
-            (
-                f"sample {n}",
-                lambda: draw(graphs, about, noise, labels=labels),
-                lambda: model.sample(n, labels=LABEL),
-            ),
-            (
-                "reconstruct 1 image",
-                lambda: graphs("decode", {"codes": graphs("encode", {"images": x.numpy()})[0]}),
-                lambda: model.reconstruct(x),
-            ),
-        ):
-            work = f"{ENTRY} exported ({size:.1f} MiB): {what}"
-            row = Row(work, TORCH, "peer", note="the model that was exported")
-            rows += compare([row], {"lvmzoo": ours, TORCH: theirs}, settings, rounds=5)
-    return rows
+    x = torch.rand(1, *model.image_shape)
+
+    def reconstruct() -> None:
+        graph("decode", {"codes": graph("encode", {"images": x.numpy()})[0]})
+
+    return {
+        f"sample {n}": [
+            partial(draw, graph, about, noise, labels=np.full(n, LABEL)),
+            partial(model.sample, n, labels=LABEL),
+        ],
+        "reconstruct 1 image": [reconstruct, partial(model.reconstruct, x)],
+    }
 
 
-class _Graphs:
-    """Runs the graphs of a folder on torch's number of threads."""
+def graphs_in(folder: Path) -> Any:
+    """Return what runs a graph of a folder by its name, on torch's number of threads."""
+    import onnxruntime
 
-    def __init__(self, folder: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self.sessions = {
-            path.stem: onnxruntime.InferenceSession(path, options) for path in folder.glob("*.onnx")
-        }
-
-    def __call__(self, name: str, inputs: Mapping[str, np.ndarray]) -> list[Any]:
-        outputs: list[Any] = self.sessions[name].run(None, dict(inputs))
-        return outputs
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    sessions = {
+        path.stem: onnxruntime.InferenceSession(path, options) for path in folder.glob("*.onnx")
+    }
+    return lambda name, inputs: sessions[name].run(None, dict(inputs))

@@ -1,91 +1,52 @@
-"""Sampling codes from the priors, in units of one parallel forward pass on as many grids."""
+"""Sampling pictures from VQ-VAEs, whose priors draw 64 codes one after the other.
 
+Beside one parallel pass that scores as many grids of codes: drawing them code by code with whole
+passes would take 64. And beside pythae's sampler around the same decoder, whose prior is smaller:
+10 layers of 64 channels, codes taken as numbers, no classes.
+"""
+
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks._harness import Row, Settings, Work, compare, installed
-from lvmzoo.loading import create_model
-from lvmzoo.models.vqvae import VQVAE
-from lvmzoo.priors.base import CodePrior
-from lvmzoo.priors.sampling import draw_codes, draw_noise
+import lvmzoo
+from benchmarks import _pythae
+from benchmarks._harness import Row, Settings, compare, installed
 
 ENTRIES = {"PixelCNN": "vqvae_cifar10", "Gated PixelCNN": "vqvae_gated_cifar10"}
-# Grids at once -> most passes that sampling them may take.
-GOALS = {
-    "PixelCNN": {1: 8.0, 64: 1.5, 256: 1.0},
-    "Gated PixelCNN": {1: 5.0, 64: 1.5, 256: 1.0},
-}
-ROUNDS = {1: 9, 64: 5, 256: 3}
-LEAST_SPEED_UP = 40.0
-LIMIT, NAIVE, PYTHAE = "one forward pass", "a pass for each code", "pythae PixelCNNSampler"
-MISSED = (
-    "every code takes 40 to 50 small products, each of which needs the one before it and is too "
-    "small to be shared among threads, while the pass's are large"
-)
-
-
-def run(settings: Settings) -> list[Row]:
-    """Return the times of sampling from both priors."""
-    rows = []
-    for kind, entry in ENTRIES.items():
-        model = create_model(entry).to(settings.device).eval()
-        assert isinstance(model, VQVAE)
-        with torch.no_grad():
-            for n in GOALS[kind]:
-                rows += _passes(kind, model.prior, settings.pick(n, 1 + n // 128), settings, n)
-            rows += _others(kind, model, settings)
-    return rows
+PASS, PYTHAE = "one parallel pass", "pythae PixelCNNSampler"
+ROUNDS = {1: 9, 64: 5, 256: 3}  # by how many are drawn at once
+PYTHAE_COUNT = 64
 
 
 @torch.no_grad()
-def naive_sample(prior: CodePrior, n: int) -> torch.Tensor:
-    """Draw codes with a whole forward pass for each."""
-    height, width = prior.grid
-    noise = draw_noise((height, width, n, prior.num_codes), None, prior.weight)
-    codes = torch.zeros(n, height, width, dtype=torch.long, device=prior.weight.device)
-    for i in range(height):
-        for j in range(width):
-            logits = prior.logits(codes)[:, :, i, j]
-            codes[:, i, j] = draw_codes(logits, noise[i, j], 1.0, None, None)
-    return codes
+def run(settings: Settings) -> list[Row]:
+    """Return the times of sampling from both priors."""
+    rows = []
+    for title, entry in ENTRIES.items():
+        model: Any = lvmzoo.create_model(entry, pretrained=True).to(settings.device)
+        for n, rounds in ROUNDS.items():
+            n = settings.pick(n, 1 + n // 128)
+            codes = torch.randint(128, (n, *model.config.grid), device=settings.device)
+            works = {
+                "lvmzoo": partial(model.sample, n),
+                PASS: partial(model.code_log_prob, codes),
+            }
+            rows += compare(f"{title}: sample {n} pictures", works, settings, rounds)
+        if installed("pythae"):
+            n = settings.pick(PYTHAE_COUNT, 1)
+            sampler = _sampler(model, settings.device)
+            works = {"lvmzoo": partial(model.sample, n), PYTHAE: partial(sampler.sample, n)}
+            work = f"{title}: sample {n} pictures"
+            rows += compare(work, works, settings, 3, measure="speed", warm=False)
+    return rows
 
 
-def _passes(kind: str, prior: CodePrior, n: int, settings: Settings, goal: int) -> list[Row]:
-    codes = torch.randint(prior.num_codes, (n, *prior.grid), device=settings.device)
-    works: dict[str, Work] = {
-        "lvmzoo": lambda: prior.sample(n),
-        LIMIT: lambda: prior.logits(codes),
-    }
-    row = Row(f"{kind}: sample {n}", LIMIT, "limit", goal=GOALS[kind][goal], missed=MISSED)
-    return compare([row], works, settings, ROUNDS[goal])
-
-
-def _others(kind: str, model: VQVAE, settings: Settings) -> list[Row]:
-    """Beside slow ways: one round, or it would take minutes."""
-    n = settings.pick(64, 1)
-    naive = Row(f"{kind}: sample {n}", NAIVE, "peer", "speed", goal=LEAST_SPEED_UP)
-    works: dict[str, Work] = {
-        "lvmzoo": lambda: model.prior.sample(n),
-        NAIVE: lambda: naive_sample(model.prior, n),
-    }
-    rows = compare([naive], works, settings, rounds=1, warm=False)
-    peer = Row(f"{kind}: sample {n} pictures", PYTHAE, "peer", "speed")
-    works = {"lvmzoo": lambda: model.sample(n)}
-    if installed("pythae"):
-        note = "its prior is smaller: 10 layers of 64 channels, codes taken as numbers, no classes"
-        peer = Row(peer.work, PYTHAE, "peer", "speed", note=note)
-        sampler = _pythae(model, settings.device)
-        works[PYTHAE] = lambda: sampler.sample(n)
-    return rows + compare([peer], works, settings, rounds=3, warm=False)
-
-
-def _pythae(model: VQVAE, device: str) -> Any:
+def _sampler(model: Any, device: str) -> Any:
     from pythae.samplers import PixelCNNSampler
 
-    from benchmarks._pythae import around_vqvae
-
-    sampler = PixelCNNSampler(around_vqvae(VQVAE(model.config)))
+    sampler: Any = PixelCNNSampler(_pythae.around(model))
     sampler.is_fitted = True  # fresh weights cost as much as fitted ones
     sampler.device = device
     sampler.model.to(device)

@@ -11,20 +11,17 @@ when it is first used: listing the zoo needs no torch, and `import lvmzoo` adds 
 """
 
 import ast
-import pkgutil
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-
-def _read_table() -> dict[str, str]:
-    table = pkgutil.get_data(__name__, "__init__.pyi")  # which finds it in a zip file, too
-    if table is None:
-        raise ImportError("this copy of lvmzoo was packed without its data: __init__.pyi is absent")
-    imports = (node for node in ast.parse(table).body if isinstance(node, ast.ImportFrom))
-    return {alias.name: str(node.module) for node in imports for alias in node.names}
-
-
-_HOME = _read_table()
+_TABLE = ast.parse(Path(__file__).with_suffix(".pyi").read_bytes())
+_HOME = {
+    alias.name: str(node.module)
+    for node in _TABLE.body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+}
 __all__ = sorted(_HOME)
 
 

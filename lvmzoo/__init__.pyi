@@ -1,9 +1,9 @@
 # The public names and where each is defined: type checkers and `__init__.py` both read this table.
 from lvmzoo._version import __version__ as __version__
 from lvmzoo.checkpoint import CheckpointError as CheckpointError
-from lvmzoo.entries import create_model as create_model
-from lvmzoo.entries import from_pretrained as from_pretrained
 from lvmzoo.exporting.export import export as export
+from lvmzoo.loading import create_model as create_model
+from lvmzoo.loading import from_pretrained as from_pretrained
 from lvmzoo.models.bernoulli_vae import BernoulliVAE as BernoulliVAE
 from lvmzoo.models.vae import VAE as VAE
 from lvmzoo.models.vae2d import VAE2D as VAE2D

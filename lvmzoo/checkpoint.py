@@ -1,114 +1,163 @@
-"""Bytes and a config become a checked model, and a model becomes bytes. Knows no registry.
+"""Bytes <-> a checked model. Knows neither the registry nor the Hub.
 
-A model is stored as `config.json` and one safetensors file per component (`lvmzoo.component`).
-Each file carries the model's class and config, hence it cannot be loaded as something it is not.
-What loading would refuse is refused before it is stored.
+A model is stored as `config.json` and one safetensors file for each component. A file carries, in
+a single metadata key, the class and config of its model, and the SHA-256 of the components that it
+was trained on: it cannot be loaded as something that it is not. (safetensors writes several keys in
+random order, so that equal weights would get unequal hashes.)
 """
 
+import copy
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from lvmzoo.component import CheckpointError, Component, read_component, serialize, sha256_of
+from lvmzoo.files import write_json
 
 __all__ = [
-    "LATER",
+    "CONFIG_NAME",
     "CheckpointError",
     "Component",
-    "Skeleton",
+    "Origin",
+    "blank",
     "build_config",
-    "compare",
+    "check_component",
+    "component_bytes",
     "config_dict",
-    "fill",
-    "prepare",
+    "fingerprint",
+    "load",
     "read_component",
     "read_config",
     "serialize",
-    "sha256_of",
     "submodule",
+    "write_model",
 ]
 
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-# Metadata of a config's field that came when files had been made without it: at its default it is
-# left out, so that the same model keeps the same bytes and hashes.
-LATER = {"later": True}
-_MAX_CONFIG_BYTES = 1 << 20
-_WRAPPERS = {"_orig_mod", "module"}  # torch.compile's name for what it wraps, and DataParallel's
+CONFIG_NAME = "config.json"
+METADATA_KEY = "lvmzoo"
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+_LFS = b"version https://git-lfs"
+_WRAPPERS = {"_orig_mod", "module"}  # what torch.compile and DataParallel call what they wrap
 
 C = TypeVar("C")
-M = TypeVar("M", bound=nn.Module)
 
 
-class Skeleton(TorchFunctionMode):
-    """Within it modules are made on the meta device, and nothing initialises their parameters.
+class CheckpointError(RuntimeError):
+    """Weights or a config are absent, damaged or of another model, or cannot be stored.
 
-    Hence absurd sizes cost nothing, the user's random state stays as it was, and a network is
-    made in a third of the time that `torch.device("meta")` takes.
+    Example:
+        >>> lvmzoo.VLAE.from_pretrained("vae_mnist")
+        Traceback (most recent call last):
+        lvmzoo.checkpoint.CheckpointError: vae_mnist is a VAE, not a VLAE; use ...
     """
 
-    _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.tensor})
-    _CHANGES = frozenset({Tensor.uniform_, Tensor.normal_, Tensor.mul_})
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Run a function of torch, unless it initialises."""
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == nn.init.__name__:
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        if func in self._CHANGES and args[0].is_meta:
-            return args[0]
-        if func in self._FACTORIES:
-            kwargs["device"] = kwargs.get("device") or "meta"  # layers pass None on
-        return func(*args, **kwargs)
+@dataclass(frozen=True)
+class Component:
+    """One file of weights, read and checked: its tensors, metadata, SHA-256 and path."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    sha256: str
+    path: Path
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a config.json.
+@dataclass(frozen=True)
+class Origin:
+    """Where a model's weights came from: the name it was loaded by, and its files' SHA-256."""
+
+    name: str
+    sha256: dict[str, str]
+
+
+# Files
+
+
+def serialize(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Return a safetensors file with the metadata as sorted JSON: equal input, equal bytes."""
+    # Copied, since safetensors refuses tensors that share memory, such as tied weights.
+    plain = {k: t.detach().to("cpu", copy=True).contiguous() for k, t in tensors.items()}
+    return safetensors.torch.save(plain, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+
+
+def read_component(path: Path, *, sha256: str | None = None, size: int | None = None) -> Component:
+    """Read a safetensors file and check what can be checked without a model.
+
+    Arguments:
+        path: The file.
+        sha256: The hash it must have; None if no hash is known.
+        size: The size in bytes it must have.
 
     Raises:
-        CheckpointError: The file is absent or no JSON object of a sane size.
+        CheckpointError: The file is absent, unreadable, altered, or not safetensors of this zoo.
     """
+    again = f"{'install' if sha256 else 'save'} or download it again"
     try:
-        if path.exists() and not path.is_file():
-            raise CheckpointError(f"{path} is not a file")
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise CheckpointError(f"{path} is larger than any config of this zoo")
-        config = json.loads(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path.parent} holds no model: it has no {path.name}, which a training run writes "
-            "when it is complete"
-        ) from None
+        raise CheckpointError(f"{path} is missing; {again}") from None
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} does not name a model_class: it is no JSON object")
-    return config
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    if data.startswith(_LFS):
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer and not the weights themselves; run `git lfs pull` in "
+            "its repository, or download the file"
+        )
+    if size is not None and len(data) != size:
+        raise CheckpointError(f"{path} has {len(data)} bytes instead of {size}; {again}")
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise CheckpointError(
+            f"{path} is not the file it should be: its SHA-256 is {digest[:12]}..., "
+            f"expected {sha256[:12]}...; {again}"
+        )
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or was cut short ({error}); {again}"
+        ) from None
+    return Component(tensors, _metadata(data, path), digest, path)
+
+
+def _metadata(data: bytes, path: Path) -> dict[str, Any]:
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    try:
+        metadata: dict[str, Any] = json.loads(header["__metadata__"][METADATA_KEY])
+    except (KeyError, ValueError):
+        raise CheckpointError(f"{path} does not carry the metadata of this zoo") from None
+    return metadata
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors in float16, by name: that of a model however it was saved."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# Configs
 
 
 def config_dict(config: Any) -> dict[str, Any]:
     """Return a config dataclass as JSON holds it: tuples become lists."""
-    values = dataclasses.asdict(config)
-    for field in dataclasses.fields(config):
-        if field.metadata == LATER and values[field.name] == field.default:
-            del values[field.name]
-    plain: dict[str, Any] = json.loads(json.dumps(values))
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return plain
 
 
 def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
-    """Make a dataclass from parsed JSON or TOML, refusing unknown keys and wrong types.
+    """Make a dataclass of numbers, strings and tuples from parsed JSON or TOML.
 
     Arguments:
         cls: The dataclass.
@@ -116,21 +165,20 @@ def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
         where: What is being read, for the message.
 
     Raises:
-        CheckpointError: A key is unknown, missing, of a wrong type or out of range.
+        CheckpointError: A field is unknown, missing, of a wrong type or out of range.
     """
     hints = get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        known = ", ".join(hints)
-        raise CheckpointError(f"{where}: unknown key {unknown[0]!r:.60}; known are {known}")
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for key, value in values.items():
+        if key not in hints:
+            known = ", ".join(hints)
+            raise CheckpointError(f"{where}: unknown key {key!r:.60}; known are {known}")
+        hint, origin = hints[key], get_origin(hints[key])
+        kind = hint if origin in (None, UnionType) else origin
         value = tuple(value) if isinstance(value, list) else value
-        if isinstance(value, int) and hints[key] is float and not isinstance(value, bool):
-            value = float(value)
-        if not _fits(value, hints[key]):
-            wanted = getattr(hints[key], "__name__", str(hints[key]))
-            wanted = str(hints[key]) if get_origin(hints[key]) else wanted
+        value = float(value) if kind is float and type(value) is int else value
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            wanted = hint.__name__ if origin is None else hint
             raise CheckpointError(f"{where}: {key} must be {wanted}, not {value!r:.60}")
         arguments[key] = value
     try:
@@ -139,157 +187,239 @@ def build_config(cls: type[C], values: Mapping[str, Any], where: str) -> C:
         raise CheckpointError(f"{where}: {error}") from None
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the config.json of a folder.
+
+    Raises:
+        CheckpointError: It is absent, unreadable, or does not name a model's class.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder} holds no model: it has no {CONFIG_NAME}, which a training run writes "
+            "when it is complete"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error})") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_class"), str):
+        raise CheckpointError(f"{path} does not name a model_class, as those of this zoo do")
+    return config
+
+
+# From bytes to a model
+
+
 def submodule(model: nn.Module, component: str) -> nn.Module:
     """Return the part of a model that a component holds: "model" is all of it."""
     return model if component == "model" else model.get_submodule(component)
 
 
-def prepare(
-    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
-    """Return a state dict as its file will hold it: names and dtypes are those that load.
+class _SkipInit(TorchFunctionMode):
+    """Within it, functions of `torch.nn.init` do nothing."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def blank(cls: type[C], config: Any, **networks: nn.Module) -> C:
+    """Make a model whose weights are yet to be loaded, and leave the random state as it is.
+
+    On the meta device this would take longer, import much of torch, and lose the constants that a
+    network keeps beside its weights.
+    """
+    with torch.random.fork_rng(devices=[]), _SkipInit():
+        return cls(config, **networks)  # type: ignore[call-arg]
+
+
+def load(
+    cls: type[Any],
+    values: Mapping[str, Any],
+    components: Mapping[str, Component],
+    name: str,
+    **networks: nn.Module,
+) -> Any:
+    """Make a model of its config and components.
 
     Arguments:
-        state: The state dict. Wrappers around its modules do not count.
-        expected: That of a new model of the same class and config.
-        dtype: The dtype in the file; by default that of the state, and float32 where a file of
-            this zoo cannot have it or there are several.
+        cls: Its class.
+        values: The fields of its config, and the "model_class" that it was saved as.
+        components: All of `cls.COMPONENTS`.
+        name: What it was loaded by, for messages and `origin`.
+        networks: For the class's constructor, in place of those that the config describes.
+
+    Returns:
+        The model, float32, in eval mode, on torch's default device.
 
     Raises:
-        CheckpointError: What would be stored could not be loaded.
+        CheckpointError: Anything does not fit; all is compared before the first tensor is taken.
     """
+    fields = {k: v for k, v in values.items() if k not in ("model_class", "networks")}
+    config = build_config(cls.Config, fields, f"config of {name}")
+    wanted = values.get("networks", [])
+    if sorted(networks) != wanted:
+        given = ", ".join(f"{network}=..." for network in wanted) or "no networks"
+        raise CheckpointError(
+            f"{name} was saved with {'networks of its own' if wanted else 'those of its config'}; "
+            f"load it by {values['model_class']}.from_pretrained with {given}"
+        )
+    model, states = blank(cls, config, **networks), {}
+    for part, component in components.items():
+        check_component(model, part, component, name)
+        for other in components.keys() & component.metadata.keys():
+            if component.metadata[other] != components[other].sha256:
+                raise CheckpointError(
+                    f"{component.path} was saved for another {other} than that of {name}"
+                )
+        states[part] = {k: _in_float32(component.tensors.pop(k)) for k in [*component.tensors]}
+        _check_finite(states[part], component.path)
+    for part, state in states.items():
+        submodule(model, part).load_state_dict(state, assign=True)
+    model.origin = Origin(name, {part: c.sha256 for part, c in components.items()})
+    return model.eval().to(torch.empty(0).device)
+
+
+def check_component(model: Any, part: str, component: Component, name: str) -> None:
+    """Check that a file was saved for a part of this model, and holds its tensors.
+
+    Raises:
+        CheckpointError: It was not; the message names the file and the difference.
+    """
+    path, metadata, config = component.path, component.metadata, config_dict(model.config)
+    own = metadata.get("config")  # perhaps of an earlier version, which had fewer fields
+    if (
+        metadata.get("model_class") not in {c.__name__ for c in type(model).__mro__}
+        or metadata.get("component") != part
+        or not isinstance(own, dict)
+        or config | own != config
+    ):
+        raise CheckpointError(f"{path} was saved for another model or config than that of {name}")
+    if difference := _difference(submodule(model, part).state_dict(), component.tensors):
+        raise CheckpointError(f"{path} {difference}; it belongs to another model")
+
+
+def _difference(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Say how tensors differ in names, shapes and dtypes from those that a model expects."""
+    missing = sorted(expected.keys() - tensors.keys())
+    extra = sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        parts = [f"lacks tensor {name!r}" for name in missing[:1]]
+        return " and ".join(parts + [f"has unknown tensor {name!r:.60}" for name in extra[:1]])
+    for name, tensor in tensors.items():
+        like = expected[name]
+        if tensor.shape != like.shape:
+            shapes = f"{tuple(tensor.shape)}, the model needs {tuple(like.shape)}"
+            return f"has tensor {name!r} of shape {shapes}"
+        if tensor.dtype not in (DTYPES if like.is_floating_point() else (like.dtype,)):
+            return f"has tensor {name!r} of {tensor.dtype}, the model needs {like.dtype}"
+    return ""
+
+
+def _in_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _check_finite(tensors: Mapping[str, Tensor], where: object) -> None:
+    # A sum shows NaN and infinity anywhere. Rarely it overflows by itself: then look closer.
+    if not all(tensor.sum().isfinite() for tensor in tensors.values()):
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise CheckpointError(f"{where} has NaN or infinite values in tensor {name!r}")
+
+
+# From a model to bytes
+
+
+def component_bytes(
+    model: Any,
+    component: str = "model",
+    dtype: torch.dtype | None = None,
+    given: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return one component of a model as the bytes of a safetensors file.
+
+    Arguments:
+        model: The model.
+        component: One of its `COMPONENTS`.
+        dtype: The dtype in the file; by default that of the parameters, or float32 where they
+            have several or one that no file of this zoo has.
+        given: The SHA-256 of the files of the components that this one was trained on.
+
+    Raises:
+        CheckpointError: The file could not be loaded.
+    """
+    kind = type(model).__name__
+    metadata = {
+        "model_class": kind,
+        "component": component,
+        "config": model.component_config(model.config, component),
+        **(given or {}),
+    }
+    state = submodule(model, component).state_dict()
     tensors = {
         ".".join(part for part in name.split(".") if part not in _WRAPPERS): tensor
         for name, tensor in state.items()
     }
-    difference = _names_differ(expected, tensors)
-    if difference or len(tensors) < len(state):
-        raise CheckpointError(
-            f"it {difference or 'holds a tensor twice'}; undo what changed its layers (remove "
-            "parametrizations, make pruning permanent, take added modules out) and save again"
-        )
-    for name, tensor in tensors.items():
-        if is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
-            raise CheckpointError(f"tensor {name!r} has no plain values: {_kind(tensor)}")
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"tensor {name!r} is {_kind(tensor)}, not floating point")
-    _check_shapes(expected, tensors)
-    dtypes = {tensor.dtype for tensor in tensors.values()}
+    floating = {t.dtype for t in tensors.values() if t.is_floating_point()}
     if dtype is None:
-        same = len(dtypes) == 1 and dtypes <= set(DTYPES.values())
-        dtype = dtypes.pop() if same else torch.float32
-    elif dtype not in DTYPES.values():
-        raise CheckpointError(f"a file holds one of {', '.join(DTYPES)}, not {dtype}")
-    tensors = {name: tensor.detach().to("cpu", dtype) for name, tensor in tensors.items()}
-    _check_values(tensors)
-    return tensors
-
-
-def fill(model: M, components: Mapping[str, Component]) -> M:
-    """Put the tensors of all components into a model made on the meta device.
-
-    They are taken out of the components one by one, so that each is in memory only once.
-
-    Returns:
-        The same model, float32, in eval mode, on torch's default device.
-
-    Raises:
-        CheckpointError: A name, shape, dtype or value does not fit. All components are compared
-            before the first is loaded.
-    """
-    expected = {name: submodule(model, name).state_dict() for name in components}
-    for name, component in components.items():
-        compare(expected[name], component)
-    states = {name: _in_float32(c, expected[name]) for name, c in components.items()}
-    for name, state in states.items():
-        submodule(model, name).load_state_dict(state, assign=True)
-    device = torch.get_default_device()
-    return model.eval() if device.type == "cpu" else model.eval().to(device)
-
-
-def _in_float32(component: Component, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    state = {}
-    while component.tensors:
-        name, tensor = component.tensors.popitem()
-        if tensor.dtype != torch.float32 or tensor.stride() != expected[name].stride():
-            # In the model's own memory format, so that nothing is copied once more.
-            like = expected[name]  # not empty_like, whose form for "meta" imports much of torch
-            memory = torch.empty_strided(
-                like.shape, like.stride(), dtype=torch.float32, device="cpu"
-            )
-            tensor = memory.copy_(tensor)
-        state[name] = tensor
-    try:
-        _check_values(state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{component.path}: {error}") from None
-    return state
-
-
-def compare(expected: Mapping[str, Tensor], component: Component) -> None:
-    """Check that a component's tensors have the names, shapes and dtypes that a model expects.
-
-    Raises:
-        CheckpointError: They have not; the message names the file and the difference.
-    """
-    path, tensors = component.path, component.tensors
-    difference = _names_differ(expected, tensors)
-    if difference:
-        raise CheckpointError(f"{path} {difference}; it belongs to another model")
-    dtypes = {t.dtype for t in tensors.values()}
-    if len(dtypes) > 1 or not dtypes <= set(DTYPES.values()):
-        found = ", ".join(sorted(str(d) for d in dtypes))
-        raise CheckpointError(f"{path} holds {found}; expected one of {', '.join(DTYPES)}")
-    try:
-        _check_shapes(expected, tensors)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-
-
-def _names_differ(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    missing = sorted(set(expected) - set(tensors))
-    extra = sorted(set(tensors) - set(expected))
-    parts = [f"lacks tensor {missing[0]!r}"] if missing else []
-    parts += [f"has unknown tensor {extra[0]!r:.60}"] if extra else []
-    return " and ".join(parts)
-
-
-def _check_shapes(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
+        dtype = floating.pop() if len(floating) == 1 and floating <= {*DTYPES} else torch.float32
+    tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
+    _check_finite(tensors, f"cannot save this {kind}: it")
+    if not model.networks:
+        try:
+            new = blank(type(model), model.config)
+        except TypeError as error:
             raise CheckpointError(
-                f"tensor {name!r} has shape {tuple(tensor.shape)}, "
-                f"the model needs {tuple(expected[name].shape)}"
+                f"cannot save this {kind}: it could not be made again of its config ({error})"
+            ) from None
+        difference = _difference(submodule(new, component).state_dict(), tensors)
+        if difference:
+            raise CheckpointError(
+                f"cannot save this {kind}: it {difference}; undo what changed its layers (remove "
+                "parametrizations, make pruning permanent), or make it a class of its own"
             )
+    return serialize(tensors, metadata)
 
 
-def _check_values(tensors: Mapping[str, Tensor]) -> None:
-    # One sum shows NaN and infinity anywhere. Rarely it overflows by itself: then look closer.
-    sums = [tensor.sum(dtype=torch.float32) for tensor in tensors.values()]
-    if sums and not torch.stack(sums).sum().isfinite():
-        for name, tensor in tensors.items():
-            if not tensor.isfinite().all():
-                raise CheckpointError(f"tensor {name!r} holds NaN or infinite values")
+def write_model(
+    model: Any,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    dataset: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Write config.json and the weights into a folder, which the caller makes whole or absent.
 
+    Arguments:
+        model: The model.
+        folder: The folder.
+        dtype: As for `component_bytes`.
+        dataset: Name of the pictures that the model is for now.
+        classes: The names of their classes.
 
-def _kind(tensor: Tensor) -> str:
-    if is_lazy(tensor):
-        return "not initialised yet"
-    return "on the meta device" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
-    if origin is tuple:
-        return isinstance(value, tuple) and _all_fit(value, get_args(hint)[0])
-    if origin is dict:
-        return isinstance(value, dict) and _all_fit(value.values(), get_args(hint)[1])
-    if hint is type(None):
-        return value is None
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def _all_fit(values: Iterable[Any], hint: Any) -> bool:
-    return all(_fits(value, hint) for value in values)
+    Raises:
+        CheckpointError: What is written could not be loaded.
+    """
+    labels = {"dataset": dataset, "classes": None if classes is None else tuple(classes)}
+    changed = {k: v for k, v in labels.items() if v is not None}
+    if changed:
+        model = copy.copy(model)
+        model.config = dataclasses.replace(model.config, **changed)
+    given: dict[str, str] = {}
+    for component in model.COMPONENTS:
+        data = component_bytes(model, component, dtype, given)
+        (folder / f"{component}.safetensors").write_bytes(data)
+        given[component] = hashlib.sha256(data).hexdigest()
+    about: dict[str, Any] = {"model_class": type(model).__name__}
+    if model.networks:
+        about["networks"] = list(model.networks)
+    write_json(folder / CONFIG_NAME, about | config_dict(model.config))

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +16,7 @@ from lvmzoo.exporting.export import export
 from lvmzoo.files import write_json
 from lvmzoo.loading import from_pretrained
 from lvmzoo.models.base import ZooModel
+from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.pictures.grid import save_images
 from lvmzoo.plot import save_scatter
 from lvmzoo.registry import DATASETS
@@ -51,10 +52,18 @@ def add_model(name: str | Path, folder: Path) -> dict[str, Any]:
 def _save_samples(model: ZooModel, path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     if model.image_shape is not None:
-        save_images(model.sample(16, generator=generator), path, columns=4, gap=0)
+        drawn = model.sample(16, generator=generator, **_of_each_class(model, 16))
+        save_images(drawn, path, columns=4, gap=0)
     else:
         points = model.sample(1000, decoder_noise=True, generator=generator)
         save_scatter({"samples": points}, path)
+
+
+def _of_each_class(model: ZooModel, n: int) -> dict[str, Any]:
+    """Return what has a model that takes a class draw one picture of each, in turn."""
+    if not isinstance(model, VQVAE) or not model.prior.num_labels:
+        return {}
+    return {"labels": [i % model.prior.num_labels for i in range(n)], "guidance": 2}
 
 
 def index_row(name: str, folder: str, about: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
@@ -133,7 +142,6 @@ class _Handler(SimpleHTTPRequestHandler):
     # Not what the system takes these endings for: scripts of another type would not run.
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".js": "text/javascript",
-        ".mjs": "text/javascript",
         ".wasm": "application/wasm",
         ".onnx": "application/octet-stream",
         ".json": "application/json",
@@ -143,6 +151,11 @@ class _Handler(SimpleHTTPRequestHandler):
     def __init__(self, *arguments: Any, folders: Sequence[Path], **options: Any) -> None:
         self.folders = folders
         super().__init__(*arguments, **options)
+
+    def handle(self) -> None:
+        """Answer, and say nothing where the tab was closed in the middle."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def translate_path(self, path: str) -> str:
         """Return where the file of an address lies."""

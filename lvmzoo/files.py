@@ -3,9 +3,8 @@
 import json
 import os
 import shutil
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +43,20 @@ def check_target(path: str | Path) -> Path:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+    """Yield a temporary path; it becomes `path`, or what that links to, if the block succeeds.
 
-    The file gets the permissions that a plain write would give it: those of the file that it
-    replaces, else what umask, access control list and group of the folder say.
+    The file gets the permissions that a plain write would give it.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
     """
     path = check_target(path)
-    temporary = _temporary(path.parent)
+    target = path.resolve()
+    temporary = _temporary(target.parent)
     try:
-        temporary.touch(exist_ok=False)
-        _copy_mode(path, temporary)  # before the first byte: it may not be for everybody
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        _replace(temporary, target)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -71,33 +68,25 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder; it becomes `path` if the block succeeds.
 
     Where `path` exists already, its other files stay: each new file then replaces its
-    namesake by a rename of its own, after all of them have been written. Permissions are as in
-    `atomic_file`.
+    namesake by a rename of its own, after all of them have been written.
 
     Raises:
         OSError: The folder cannot be written; nothing is left behind.
     """
     path = expand_user(path)
+    there = path.is_dir()
+    if path.exists() and not there:
+        raise NotADirectoryError(f"cannot write the folder {path}: a file has that name")
+    # Within a folder that is there: a file system may be mounted on it.
+    temporary = _temporary(path if there else path.parent)
     try:
-        there = path.is_dir()
-        if path.exists() and not there:
-            raise NotADirectoryError("a file has that name")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Within a folder that is there: its group, and its file system if one is mounted there.
-        temporary = _temporary(path if there else path.parent)
-        temporary.mkdir(0o700 if there else 0o777)
-    except OSError as error:
-        reason = error.strerror or error
-        raise type(error)(f"cannot write the folder {path}: {reason}") from error
-    try:
+        temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
+            _sync(file)
         if there:
             for file in sorted(temporary.iterdir()):
-                _copy_mode(path / file.name, file)
-                os.replace(file, path / file.name)
+                _replace(file, path / file.name)
         else:
             os.replace(temporary, path)
     except OSError as error:
@@ -118,21 +107,17 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def _temporary(folder: Path) -> Path:
-    """Name a file or folder that does not exist yet.
-
-    What `tempfile` makes is closed to others, and to open it one must know the umask. That can
-    only be read by changing it, for all threads.
-    """
+    """Name what does not exist yet: `tempfile` closes what it makes to others."""
     return folder / f".lvmzoo-{os.urandom(8).hex()}.tmp"
 
 
-def _copy_mode(source: Path, target: Path) -> None:
-    """Give a new file the permissions of the one that it replaces, if there is one."""
-    if source.is_file():
-        with suppress(PermissionError):
-            target.chmod(stat.S_IMODE(source.stat().st_mode) | 0o600)  # it is yet to be written
-
-
 def _sync(path: Path) -> None:
-    with path.open("r+b") as file:  # Windows syncs no file that is open for reading alone
-        os.fsync(file.fileno())
+    if path.is_file():
+        with path.open("r+b") as file:  # Windows syncs no file that is open for reading alone
+            os.fsync(file.fileno())
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.is_file():
+        shutil.copymode(target, source)
+    os.replace(source, target)

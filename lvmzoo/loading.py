@@ -1,47 +1,67 @@
-"""Where files lie and which hash they must have: an entry, a folder or a repository id -> a model.
+"""A name -> a model: an entry, a folder or a repository of the Hub. `loading.pyi` has the types.
 
-Sources of an entry, in this order: bundled with the package, the Hub's local cache, the Hub. The
-first that has the file is used; if that file fails its check, no other source is tried.
+Sources of an entry's files, in this order: bundled with the package, the Hub's local cache, the
+Hub. The first that has a file is used; if that file fails its check, no other source is tried.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+import os
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
+from huggingface_hub.errors import HFValidationError
+from torch import nn
 
 import lvmzoo
 from lvmzoo import checkpoint, hub, registry
-from lvmzoo.checkpoint import CheckpointError, Component
+from lvmzoo.checkpoint import CONFIG_NAME, CheckpointError, Origin
 from lvmzoo.files import expand_user
-from lvmzoo.models.base import CONFIG_NAME, Origin, ZooModel
 from lvmzoo.registry import ModelInfo, UnknownModelError, model_classes, model_info
 
-__all__ = ["create_model", "from_file", "from_pretrained", "locate", "model_class"]
+__all__ = [
+    "create_model",
+    "from_file",
+    "from_pretrained",
+    "load",
+    "locate",
+    "model_class",
+    "origin_of",
+]
 
 
-def create_model(name: str, pretrained: bool = False) -> ZooModel:
+def create_model(name: str, pretrained: bool = False, **overrides: Any) -> Any:
     """Make the model of an entry.
 
     Arguments:
         name: The entry, e.g. "vae_cifar10".
         pretrained: Load its weights; else they are fresh, drawn from torch's global generator.
+        overrides: Fields of its config that are to be others, e.g. image_size=64; only for fresh
+            weights.
 
     Raises:
         UnknownModelError: No such entry; the message has the nearest names.
         CheckpointError: The weights do not exist yet, or fail their check.
+        ValueError: An override is unknown or out of range, or the weights are for other sizes.
 
     Example:
         >>> lvmzoo.create_model("vae_mnist").sample(2).shape
         torch.Size([2, 1, 32, 32])
+        >>> lvmzoo.create_model("vae_mnist", image_size=64).sample(2).shape
+        torch.Size([2, 1, 64, 64])
     """
     info = model_info(name)
+    if pretrained and overrides:
+        raise ValueError(
+            f"the weights of {name} are for its own config: leave {', '.join(overrides)} or "
+            "pretrained=True out"
+        )
     if pretrained:
-        return _load_entry(info, {})
+        return load(name)
     cls = model_class(info.model_class)
-    return cls(cls.Config(**info.config))
+    try:
+        config = checkpoint.build_config(cls.Config, {**info.config, **overrides}, name)
+    except CheckpointError as error:
+        raise ValueError(str(error)) from None
+    return cls(config)
 
 
 def from_pretrained(
@@ -52,11 +72,11 @@ def from_pretrained(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
-) -> ZooModel:
+) -> Any:
     """Load a model with its weights, in eval mode and float32; its class is found by itself.
 
     A file with a known hash (an entry's) is refused if one bit differs. A folder's or a
-    repository's own files have no such hash: all of their structure is checked, and that every
+    repository's own files have no such hash: names, shapes and dtypes are checked, and that every
     weight is finite, but a changed digit in a weight cannot be seen.
 
     Arguments:
@@ -65,39 +85,110 @@ def from_pretrained(
         token: For the Hub, as in huggingface_hub; so are the next.
         cache_dir: Where downloads are kept.
         local_files_only: Use what is there already.
-        force_download: Download again what is there already.
+        force_download: Download again what is there already, and may be damaged.
 
     Raises:
         UnknownModelError: It is no entry and no folder, and cannot be a repository id.
         CheckpointError: The weights are absent, damaged or of another model.
-        ValueError: A revision of what has none.
+        ValueError: A revision was given for an entry or a folder.
 
     Example:
         >>> lvmzoo.from_pretrained("vae_cifar10").sample(2).shape
         torch.Size([2, 3, 32, 32])
     """
+    return load(
+        name,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+    )
+
+
+def load(
+    name: str | Path,
+    cls: type[Any] | None = None,
+    *,
+    networks: dict[str, nn.Module] | None = None,
+    revision: str | None = None,
+    **options: Any,
+) -> Any:
+    """Load a model; see `from_pretrained`.
+
+    Arguments:
+        name: An entry, a folder or a Hub repository id.
+        cls: The class that it must be of; by default the zoo's that it was saved as.
+        networks: For the class's constructor.
+        revision: Branch, tag or commit of a Hub repository.
+        options: Of `hub.fetch`.
+    """
     where = locate(name)
     if revision is not None and not isinstance(where, str):
-        kind = (
-            "an entry, whose files are fixed by their hash"
-            if isinstance(where, ModelInfo)
-            else "a folder"
-        )
+        kind = "a folder" if isinstance(where, Path) else "an entry, whose files have known hashes"
         raise ValueError(f"{name} is {kind}: it has no revisions; leave revision out")
-    options = {
-        "token": token,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-        "force_download": force_download,
-    }
     if isinstance(where, ModelInfo):
-        return _load_entry(where, options)
-    if isinstance(where, Path):
-        return _load_parts(str(where), lambda filename: where / filename)
-    return _load_repository(where, revision, options)
+        values = {"model_class": where.model_class, **where.config}
+        cls = _class(where.name, where.model_class, cls)
+        components = _entry(where, options)
+        return checkpoint.load(cls, values, components, where.name, **networks or {})
+    folder = where
+    if isinstance(where, str):
+        try:
+            folder = hub.fetch(where, [CONFIG_NAME], revision=revision, **options)
+        except HFValidationError as error:
+            raise UnknownModelError(
+                f"{where!r:.200} is no entry, no folder and no repository id ({error!s:.200})"
+            ) from None
+    values = checkpoint.read_config(folder)
+    cls = _class(str(name), values["model_class"], cls)
+    files = [f"{component}.safetensors" for component in cls.COMPONENTS]
+    if isinstance(where, str):  # of the very commit that the config is of
+        folder = hub.fetch(where, files, revision=folder.name, **options)
+    components = {
+        component: checkpoint.read_component(folder / file)
+        for component, file in zip(cls.COMPONENTS, files, strict=True)
+    }
+    return checkpoint.load(cls, values, components, str(where), **networks or {})
 
 
-def from_file(path: Path) -> ZooModel:
+def _entry(info: ModelInfo, options: dict[str, Any]) -> dict[str, checkpoint.Component]:
+    """Read the files of an entry, each from the first source that has it."""
+    if not info.files:
+        raise CheckpointError(registry.why_no_weights(info.name))
+    paths = {component: registry.WEIGHTS / file.name for component, file in info.files.items()}
+    if info.repository and info.revision:
+        absent = {c: f"{c}.safetensors" for c, path in paths.items() if not path.exists()}
+        if absent:
+            folder = hub.fetch(
+                info.repository, [*absent.values()], revision=info.revision, **options
+            )
+            paths |= {component: folder / name for component, name in absent.items()}
+    return {
+        component: checkpoint.read_component(paths[component], sha256=file.sha256, size=file.size)
+        for component, file in info.files.items()
+    }
+
+
+def _class(name: str, kind: str, cls: type[Any] | None) -> type[Any]:
+    """Return the class to make of what was saved as `kind`: the zoo's, or one derived from it."""
+    known = model_classes()
+    if kind in known and (cls is None or issubclass(model_class(kind), cls)):
+        return model_class(kind)
+    if cls is None:
+        raise CheckpointError(
+            f"{name} is a {kind}, no class of lvmzoo ({', '.join(known)}): load it with the "
+            f"code that it was saved by, {kind}.from_pretrained"
+        )
+    if cls.__name__ in known or kind not in {base.__name__ for base in cls.__mro__}:
+        use = f"lvmzoo.{kind}" if kind in known else kind
+        raise CheckpointError(
+            f"{name} is a {kind}, not a {cls.__name__}; use {use}.from_pretrained"
+        )
+    return cls
+
+
+def from_file(path: Path) -> Any:
     """Load a model of one component from its safetensors file, which carries its config.
 
     Raises:
@@ -105,16 +196,30 @@ def from_file(path: Path) -> ZooModel:
     """
     component = checkpoint.read_component(path)
     kind, config = component.metadata.get("model_class"), component.metadata.get("config")
-    if kind not in model_classes() or not isinstance(config, dict):
+    if not isinstance(kind, str) or not isinstance(config, dict):
         raise CheckpointError(f"{path} does not carry the class and config of a model of this zoo")
-    if model_class(kind).COMPONENTS != ("model",):
+    cls = _class(str(path), kind, None)
+    if cls.COMPONENTS != ("model",):
         raise CheckpointError(f"{path} is one part of a {kind}; give the folder that has them all")
-    return _assemble(str(path), kind, config, {"model": component})
+    values = {"model_class": kind, **config}
+    return checkpoint.load(cls, values, {"model": component}, str(path))
 
 
-def model_class(name: str) -> type[ZooModel]:
+def origin_of(model: Any) -> Origin | None:
+    """Return where a model's weights came from; None if they have been changed since."""
+    if model.origin is None:
+        return None
+    try:
+        loaded = load(model.origin.name, type(model))
+    except (CheckpointError, UnknownModelError):
+        return None
+    same = checkpoint.fingerprint(loaded.state_dict()) == checkpoint.fingerprint(model.state_dict())
+    return model.origin if same else None  # type: ignore[no-any-return]
+
+
+def model_class(name: str) -> type[Any]:
     """Return the public class of this name."""
-    cls: type[ZooModel] = getattr(lvmzoo, name)
+    cls: type[Any] = getattr(lvmzoo, name)
     return cls
 
 
@@ -131,10 +236,7 @@ def locate(name: str | Path) -> ModelInfo | Path | str:
     if "://" in text and not forced:
         raise UnknownModelError("a model is named by its entry, folder or repository id, not a URL")
     folder = expand_user(text)
-    try:
-        found = folder.is_dir()
-    except OSError:  # longer than a name may be, say
-        found = False
+    found = os.path.isdir(folder)  # which takes names that are too long, unlike Path.is_dir
     if not forced:
         try:
             return model_info(text)
@@ -146,121 +248,3 @@ def locate(name: str | Path) -> ModelInfo | Path | str:
     if forced:
         raise UnknownModelError(f"there is no folder {text!s:.200}")
     return text
-
-
-def _load_entry(info: ModelInfo, options: Mapping[str, Any]) -> ZooModel:
-    if not info.files:
-        raise CheckpointError(registry.why_no_weights(info.name))
-    components = {}
-    for component, file in info.files.items():
-        read = partial(checkpoint.read_component, sha256=file.sha256, size=file.size)
-        path = registry.WEIGHTS / file.name
-        if path.exists() or not (info.repository and info.revision):
-            components[component] = read(path)
-            continue
-        path = _download(info.repository, f"{component}.safetensors", info.revision, options)
-        with _forgetting(info.repository, {path.name: path}, options, file.sha256):
-            components[component] = read(path)
-    return _assemble(info.name, info.model_class, dict(info.config), components)
-
-
-def _load_repository(repo_id: str, revision: str | None, options: Mapping[str, Any]) -> ZooModel:
-    files: dict[str, Path | None] = {}
-    at = revision
-    if not hub.is_commit(revision) and not _offline(options):
-        at = hub.commit_of(repo_id, CONFIG_NAME, revision, options["token"]) or revision
-
-    def find(filename: str) -> Path:
-        nonlocal at
-        files[filename] = None
-        path = files[filename] = _download(repo_id, filename, at, options)
-        if hub.is_commit(path.parent.name):  # in the cache, a commit has a folder of this name
-            at = path.parent.name
-        return path
-
-    try:
-        with _forgetting(repo_id, files, options):
-            return _load_parts(repo_id, find)
-    finally:
-        path = files[CONFIG_NAME]
-        if at != revision and path is not None and None not in files.values():
-            hub.remember_commit(path, revision)
-
-
-def _load_parts(name: str, find: Callable[[str], Path]) -> ZooModel:
-    """Load what a folder or repository holds.
-
-    Arguments:
-        name: The folder or repository, for messages.
-        find: Says where a file of it lies.
-    """
-    path = find(CONFIG_NAME)
-    config = checkpoint.read_config(path)
-    kind = config.pop("model_class", None)
-    if not isinstance(kind, str) or kind not in model_classes():
-        raise CheckpointError(
-            f"{path} does not name a model_class of this zoo but the class {kind!r:.60}; "
-            f"known are {', '.join(model_classes())}"
-        )
-    parts = {part: find(f"{part}.safetensors") for part in model_class(kind).COMPONENTS}
-    components = {part: checkpoint.read_component(file) for part, file in parts.items()}
-    return _assemble(name, kind, config, components)
-
-
-def _assemble(
-    name: str, kind: str, values: dict[str, Any], components: Mapping[str, Component]
-) -> ZooModel:
-    cls = model_class(kind)
-    config = checkpoint.build_config(cls.Config, values, f"config of {name}")
-    with checkpoint.Skeleton():
-        model = cls(config)
-    for component, part in components.items():
-        expected = model.component_metadata(component, components)
-        differs = {k for k in expected | part.metadata if part.metadata.get(k) != expected.get(k)}
-        if differs:
-            what = "model or config" if differs & {"model_class", "config"} else min(differs)
-            raise CheckpointError(f"{part.path} was saved for another {what} than that of {name}")
-    checkpoint.fill(model, components)
-    model.origin = Origin(name, {key: part.sha256 for key, part in components.items()})
-    return model
-
-
-def _offline(options: Mapping[str, Any]) -> bool:
-    return bool(options.get("local_files_only") or constants.HF_HUB_OFFLINE)
-
-
-@contextmanager
-def _forgetting(
-    repo_id: str,
-    files: Mapping[str, Path | None],
-    options: Mapping[str, Any],
-    sha256: str | None = None,
-) -> Iterator[None]:
-    """Where a check fails, take damaged files out of the Hub cache, if it can be filled again."""
-    try:
-        yield
-    except CheckpointError:
-        if not _offline(options):
-            found = [path for path in files.values() if path is not None]
-            hub.forget_damaged(repo_id, found, options.get("token"), sha256)
-        raise
-
-
-def _download(
-    repo_id: str, filename: str, revision: str | None, options: Mapping[str, Any]
-) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(hf_hub_download(repo_id, filename, revision=revision, **options))
-    except HFValidationError as error:
-        reason = hub.without_secrets(str(error))
-        raise UnknownModelError(
-            f"{repo_id!r:.200} is no entry, no folder and no repository id ({reason:.200})"
-        ) from None
-    except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
-        reason = hub.why_not_read(error)
-        raise CheckpointError(
-            f"cannot get {filename} of {repo_id}, which is no folder here: {reason}"
-        ) from None

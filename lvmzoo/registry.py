@@ -6,15 +6,13 @@ What is chosen by hand stands here: data sets and families of entries. What is m
 
 import json
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 __all__ = [
     "DATASETS",
@@ -32,17 +30,7 @@ __all__ = [
 ]
 
 
-def _weights() -> Path:
-    folder = Path(__file__).parent
-    if folder.is_dir():
-        return folder / "weights"
-    # In a zip file. What stands for a path there can do all that is done with it here.
-    from importlib import resources
-
-    return cast(Path, resources.files(__package__) / "weights")
-
-
-WEIGHTS = _weights()
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 class UnknownModelError(ValueError):
@@ -76,48 +64,44 @@ _DIGITS = tuple("0123456789")
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _SYNTHETIC = "synthetic, drawn from a seed"
 
-DATASETS: Mapping[str, DataSet] = MappingProxyType(
-    {
-        d.name: d
-        for d in (
-            DataSet("gaussian1", "2-D Gaussian 1", (2,), "none needed", _SYNTHETIC),
-            DataSet("gaussian2", "2-D Gaussian 2", (2,), "none needed", _SYNTHETIC),
-            DataSet(
-                name="mnist",
-                title="MNIST",
-                shape=(1, 32, 32),
-                licence="CC BY-SA 3.0",
-                source="LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/",
-                classes=_DIGITS,
-                content_size=28,
-            ),
-            DataSet(
-                name="bmnist",
-                title="binarised MNIST",
-                shape=(1, 28, 28),
-                licence="CC BY-SA 3.0",
-                source="LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/",
-                classes=_DIGITS,
-            ),
-            DataSet(
-                name="cifar10",
-                title="CIFAR-10",
-                shape=(3, 32, 32),
-                licence="none stated by its authors",
-                source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
-                classes=tuple(_CIFAR10.split()),
-            ),
-            DataSet(
-                name="svhn",
-                title="SVHN",
-                shape=(3, 32, 32),
-                licence="for non-commercial use only",
-                source="Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/",
-                classes=_DIGITS,
-            ),
-        )
-    }
+_DATASETS = (
+    DataSet("gaussian1", "2-D Gaussian 1", (2,), "none needed", _SYNTHETIC),
+    DataSet("gaussian2", "2-D Gaussian 2", (2,), "none needed", _SYNTHETIC),
+    DataSet(
+        name="mnist",
+        title="MNIST",
+        shape=(1, 32, 32),
+        licence="CC BY-SA 3.0",
+        source="LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/",
+        classes=_DIGITS,
+        content_size=28,
+    ),
+    DataSet(
+        name="bmnist",
+        title="binarised MNIST",
+        shape=(1, 28, 28),
+        licence="CC BY-SA 3.0",
+        source="LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist/",
+        classes=_DIGITS,
+    ),
+    DataSet(
+        name="cifar10",
+        title="CIFAR-10",
+        shape=(3, 32, 32),
+        licence="none stated by its authors",
+        source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
+        classes=tuple(_CIFAR10.split()),
+    ),
+    DataSet(
+        name="svhn",
+        title="SVHN",
+        shape=(3, 32, 32),
+        licence="for non-commercial use only",
+        source="Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/",
+        classes=_DIGITS,
+    ),
 )
+DATASETS: Mapping[str, DataSet] = {data.name: data for data in _DATASETS}
 
 
 @dataclass(frozen=True)
@@ -321,8 +305,9 @@ def model_info(name: str) -> ModelInfo:
     if images:
         config |= {"in_channels": data.shape[0], "classes": data.classes}
     config |= family.config
-    facts = deepcopy(_index().get(name, {}))  # the caller may change what it gets
+    facts = dict(_index().get(name, {}))
     facts["files"] = {k: WeightsFile(**v) for k, v in facts.get("files", {}).items()}
+    facts["metrics"] = dict(facts.get("metrics", {}))
     return ModelInfo(
         name=name,
         model_class=family.model_class,
@@ -358,17 +343,18 @@ def why_no_weights(name: str) -> str:
 
 def read_index() -> dict[str, dict[str, Any]]:
     """Return what is generated of each entry: files, metrics, parameters, repository."""
-    return deepcopy(_index())
+    path = WEIGHTS / "index.json"
+    if not path.is_file():  # a checkout in which nothing has been trained yet
+        return {}
+    index: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return index
 
 
 def _index() -> dict[str, dict[str, Any]]:
     path = WEIGHTS / "index.json"
-    if not path.is_file():  # a checkout in which nothing has been trained yet
-        return {}
-    return _parse_index(path, path.stat().st_mtime_ns if isinstance(path, Path) else 0)
+    return _read_once(path, path.stat().st_mtime_ns if path.is_file() else 0)
 
 
 @lru_cache(maxsize=1)
-def _parse_index(path: Path, changed: int) -> dict[str, dict[str, Any]]:
-    index: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return index
+def _read_once(path: Path, changed: int) -> dict[str, dict[str, Any]]:
+    return read_index()

@@ -16,6 +16,7 @@ from PIL import Image
 from support.factories import DIGITS, ENTRIES, make_data, make_tiny
 
 from lvmzoo import VQVAE, create_model, registry
+from lvmzoo.checkpoint import component_bytes
 from lvmzoo.models.base import ZooModel
 
 # For models this small, threads cost more than they give; on a busy machine, many times more.
@@ -104,7 +105,7 @@ def _weights(tmp_path_factory) -> Path:
     for i, name in enumerate(ENTRIES):
         torch.manual_seed(100 + i)
         model = create_model(name)
-        data = model.serialize(dtype=torch.float16)
+        data = component_bytes(model, dtype=torch.float16)
         file = {"name": f"{name}.safetensors", "size": len(data), "dtype": "float16"}
         file["sha256"] = hashlib.sha256(data).hexdigest()
         (root / file["name"]).write_bytes(data)

@@ -4,9 +4,7 @@ import base64
 import hashlib
 import json
 import re
-import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,8 +61,8 @@ class FakeHub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}
@@ -151,11 +149,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _known(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {self.server.token}"
 
+    def _unknown(self, **headers: str) -> None:
+        """Answer as the Hub does where a token is wrong or missing."""
+        token = "Authorization" in self.headers
+        text = "Invalid credentials in Authorization header" if token else "Invalid username"
+        self._answer(401, {"error": text}, X_Error_Message=text, **headers)
+
     def _repository(self, repo_id: str, *, write: bool = False) -> Repository | None:
         """Find a repository; without the token, a private one is answered as one that is not."""
         repository = self.server.repositories.get(repo_id)
         if not self._known() and (write or repository is None or repository.private):
-            self._answer(401, {"error": "Invalid credentials"}, X_Error_Code="RepoNotFound")
+            self._unknown(X_Error_Code="RepoNotFound")
             return None
         if repository is None:
             self._answer(404, {"error": "not found"}, X_Error_Code="RepoNotFound")
@@ -164,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _create(handler: _Handler, body: bytes) -> None:
     if not handler._known():
-        return handler._answer(401, {"error": "Invalid credentials"})
+        return handler._unknown()
     asked = json.loads(body)
     repo_id = f"{asked['organization']}/{asked['name']}"
     url = {"url": f"{handler.server.url}/{repo_id}", "name": repo_id}
@@ -186,6 +190,20 @@ def _info(handler: _Handler, body: bytes, repo_id: str, revision: str = "main") 
     names = [{"rfilename": name} for name in repository.commits[oid]]
     facts = {"id": repo_id, "sha": oid, "private": repository.private, "siblings": names}
     return handler._answer(200, facts | {"tags": [], "downloads": 0, "likes": 0})
+
+
+def _tree(handler: _Handler, body: bytes, repo_id: str, revision: str) -> None:
+    repository = handler._repository(repo_id)
+    if repository is None:
+        return None
+    oid = repository.find(revision)
+    if oid is None:
+        return handler._answer(404, {"error": "revision"}, X_Error_Code="RevisionNotFound")
+    files = [
+        {"type": "file", "path": name, "size": len(data), "oid": repository.ids[oid][name]}
+        for name, data in repository.commits[oid].items()
+    ]
+    return handler._answer(200, files)
 
 
 def _branch(handler: _Handler, body: bytes, repo_id: str, revision: str) -> None:
@@ -290,6 +308,7 @@ _ENDPOINTS: list[tuple[str, Callable[..., None]]] = [
     (r"/api/validate-yaml", _validate),
     (rf"/api/models/{_REPO}", _info),
     (rf"/api/models/{_REPO}/revision/(?P<revision>.+)", _info),
+    (rf"/api/models/{_REPO}/tree/(?P<revision>.+)", _tree),
     (rf"/api/models/{_REPO}/branch/(?P<revision>.+)", _branch),
     (rf"/api/models/{_REPO}/preupload/(?P<revision>.+)", _preupload),
     (rf"/api/models/{_REPO}/commit/(?P<revision>.+)", _commit),
@@ -297,25 +316,3 @@ _ENDPOINTS: list[tuple[str, Callable[..., None]]] = [
     (r"/lfs/(?P<oid>[0-9a-f]{64})", _store),
     (rf"/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", _resolve),
 ]
-
-
-def main(port: int, repo_id: str, folder: str, stall: str) -> None:
-    """Serve a folder; with `stall`, say so halfway through each file of weights and wait."""
-
-    def send(handler: _Handler, data: bytes, start: int) -> None:
-        handler.wfile.write(data[start : max(start, len(data) // 2)])
-        handler.wfile.flush()
-        if len(data) > 5000:
-            print("halfway", flush=True)
-            time.sleep(600)
-        handler.wfile.write(data[max(start, len(data) // 2) :])
-
-    with FakeHub(port) as hub:
-        hub.publish(repo_id, Path(folder))
-        hub.send = send if stall == "stall" else None
-        print("ready", flush=True)
-        time.sleep(600)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])

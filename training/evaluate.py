@@ -15,9 +15,9 @@ import click
 import torch
 
 from lvmzoo import loading
-from lvmzoo.checkpoint import CheckpointError, serialize
+from lvmzoo.checkpoint import CONFIG_NAME, CheckpointError, serialize
 from lvmzoo.files import atomic_file, write_json
-from lvmzoo.models.base import CONFIG_NAME, ZooModel
+from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo, model_info
 from training import classifier
 from training.data import OwnPictures, Split, as_input, batch_size, load_split, read_folder, sha256

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lvmzoo import loading
-from lvmzoo.checkpoint import CheckpointError, read_component, sha256_of, submodule
+from lvmzoo.checkpoint import CheckpointError, fingerprint, read_component, submodule
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo
 
@@ -30,7 +27,8 @@ class Init:
         codes of its own autoencoder.
         """
         for name, path in given.items():
-            if _hash(read_component(path).tensors) != _hash(self.model.component_tensors(name)):
+            own = submodule(self.model, name).state_dict()
+            if fingerprint(read_component(path).tensors) != fingerprint(own):
                 return None
         assert self.model.origin is not None
         return self.model.origin.sha256[component]
@@ -70,8 +68,3 @@ def read_init(name: str, info: ModelInfo) -> Init:
         )
     is_folder = isinstance(loading.locate(name), Path)
     return Init(f"./{Path(name).resolve().name}" if is_folder else name, model)
-
-
-def _hash(tensors: Mapping[str, Tensor]) -> str:
-    """Hash an autoencoder whatever data it is for, as its file in float16 would be."""
-    return sha256_of(tensors, {}, torch.float16)

@@ -13,11 +13,11 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 import lvmzoo
-from lvmzoo.checkpoint import config_dict
+from lvmzoo.checkpoint import component_bytes, config_dict
 from lvmzoo.files import atomic_file, write_json
 from training import checkpoints
 from training.data import UnfinishedError
-from training.run import RECORD, RESERVE, EntryRun, Run, commit
+from training.run import RECORD, RESERVE, EntryRun, Run, commit, sha256_of, write_config
 from training.trainer import Trainer
 
 LOG = "log.jsonl"
@@ -166,11 +166,10 @@ def _finish(trainer: Trainer) -> None:
     """Write the weights as a folder that `lvmzoo.from_pretrained` loads, and the record."""
     run, recipe = trainer.run, trainer.run.recipe
     model = trainer.exported(trainer.best or None)
-    data = model.serialize(run.component, getattr(torch, recipe.dtype))
+    dtype = getattr(torch, recipe.dtype)
+    data = component_bytes(model, run.component, dtype, sha256_of(run.given))
     with atomic_file(run.file) as temporary:
         temporary.write_bytes(data)
-    if (run.component,) == model.COMPONENTS:
-        model.write_config(run.out)
     record = run.identity | {
         "variants": run.variants,
         "settings": run.settings,
@@ -193,6 +192,8 @@ def _finish(trainer: Trainer) -> None:
     }
     if trainer.best:
         record["exported_epoch"] = trainer.best_epoch
+    if (run.component,) == model.COMPONENTS:
+        write_config(run.out, record)
     write_json(run.out / RECORD, record)
     shutil.rmtree(run.scratch, ignore_errors=True)
     print(f"finished: {run.out}")

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from lvmzoo import registry
-from lvmzoo.checkpoint import CheckpointError
+from lvmzoo.checkpoint import CONFIG_NAME, CheckpointError
 from lvmzoo.files import atomic_folder, write_json
-from lvmzoo.models.base import CONFIG_NAME
 from lvmzoo.registry import ModelInfo
 from training import checkpoints
 from training.data import Split, sha256

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lvmzoo.checkpoint import CheckpointError, Skeleton, compare, read_component, submodule
+from lvmzoo.checkpoint import blank, check_component, read_component, submodule
 from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from training import checkpoints
@@ -178,14 +178,12 @@ class Trainer:
         Arguments:
             weights: Of the module that is trained; by default its average.
         """
-        cls = type(self.model)
-        with Skeleton():
-            model = cls(self.model.config)
+        model = blank(type(self.model), self.model.config)
         prefix = "" if self.run.component == "model" else f"{self.run.component}."
         weights = self.average() if weights is None else weights
         source = self.model.state_dict() | {f"{prefix}{k}": v for k, v in weights.items()}
         model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
-        return model.to(self.device).eval()  # constants are on the CPU until now
+        return model.to(self.device).eval()
 
     def keep_best(self, loss: float) -> None:
         """Take in the validation loss of an epoch that has just ended."""
@@ -266,9 +264,7 @@ class Trainer:
 def _load_component(model: ZooModel, name: str, path: Path) -> None:
     """Put a finished component into a model that is to get the others."""
     component = read_component(path)
-    if component.metadata != model.component_metadata(name):
-        raise CheckpointError(f"{path} was saved for another model or config than this run's")
+    check_component(model, name, component, "this run")
     module = submodule(model, name)
-    compare(module.state_dict(), component)
     module.load_state_dict(component.tensors)
     module.requires_grad_(False)

@@ -1,9 +1,13 @@
 """Build the page: `python -m web.build -o site [ENTRY...]`, from a checkout. It needs npm."""
 
+import hashlib
+import html
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -19,8 +23,8 @@ from training.families import family_of
 
 ROOT = Path(__file__).parents[1]
 WEB = ROOT / "web"
-CARDS, POINTS, VENDOR = "cards", "points.json", "vendor"
-# What the page takes from npm, by package.
+CARDS, POINTS, VERSION = "cards", "points.json", "page-"
+# What the page takes from npm, by package; .mjs becomes .js, which all web servers know.
 FILES = {
     "onnxruntime-web": ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),
     "marked": ("lib/marked.esm.js",),
@@ -31,20 +35,32 @@ SHOWN_POINTS = 1000
 @click.command()
 @click.argument("entries", nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option(
+    "--link",
+    "links",
+    nargs=2,
+    multiple=True,
+    metavar="TITLE URL",
+    help="A link at the foot of the page, such as to docs or source; may be repeated.",
+)
 @failing_cleanly(ValueError, TypeError, RuntimeError, OSError, ImportError)
-def main(entries: tuple[str, ...], output: Path) -> None:
+def main(entries: tuple[str, ...], output: Path, links: tuple[tuple[str, str], ...]) -> None:
     """Write the page, with the models ENTRIES beside it, by default all that have weights.
 
     A model that an earlier build has exported is not exported again, unless its weights changed.
+    Other models of an earlier build are removed.
     """
     infos = [model_info(name) for name in entries or list_models(pretrained=True)]
     install()
-    copy_page(output)
+    copy_page(output, links)
     rows = []
     for info in infos:
         click.echo(f"{info.name} …", err=True)
         rows.append(_add(info, output))
     write_json(output / MODELS / INDEX, rows)
+    for folder in output.glob(f"{MODELS}/*/"):
+        if folder.name not in {info.name for info in infos}:
+            shutil.rmtree(folder)
     for row in rows:
         click.echo(f"{row['name']}: {row['bytes'] / 1e6:.1f} MB")
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
@@ -57,44 +73,63 @@ def install() -> None:
     Raises:
         RuntimeError: There is no npm, or it failed.
     """
-    if _is_installed():
-        return
+    wanted, done = WEB / "package-lock.json", WEB / "node_modules/.package-lock.json"
     # npm empties the folder before it fills it, even while another npm fills it.
     with FileLock(WEB / ".node_modules.lock"):
-        if not _is_installed():
-            _install()
+        if done.is_file() and done.stat().st_mtime >= wanted.stat().st_mtime:
+            return
+        npm = shutil.which("npm")
+        if npm is None:
+            raise RuntimeError(
+                "npm is needed, which comes with Node.js: it fetches what the page uses"
+            )
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        result = subprocess.run(command, cwd=WEB, capture_output=True, text=True)
+        if result.returncode:
+            raise RuntimeError(
+                f"npm failed to install what web/package-lock.json names:\n{result.stderr}"
+            )
 
 
-def _is_installed() -> bool:
-    wanted, done = WEB / "package-lock.json", WEB / "node_modules/.package-lock.json"
-    return done.is_file() and done.stat().st_mtime >= wanted.stat().st_mtime
+def copy_page(output: Path, links: Sequence[tuple[str, str]] = ()) -> None:
+    """Copy the page and what it takes from npm.
+
+    All but index.html goes into a folder named by its content: browsers keep files for a while, and
+    those of two versions would not fit together.
+    """
+    for old in (*output.glob(f"{VERSION}*/"), *output.glob(f"{CARDS}/")):
+        shutil.rmtree(old)
+    for folder in (MODELS, CARDS):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output) as temporary:
+        files = Path(shutil.copytree(WEB / "page", Path(temporary) / "page"))
+        _copy_vendor(files / "vendor")
+        version = f"{VERSION}{_hash(files)}"
+        index = (files / "index.html").read_text(encoding="utf-8")
+        (files / "index.html").unlink()
+        files.rename(output / version)
+    more = (f' <a href="{html.escape(url)}">{html.escape(title)}</a>' for title, url in links)
+    index = index.replace('="./', f'="{version}/').replace("</footer>", f"{''.join(more)}</footer>")
+    (output / "index.html").write_text(index, encoding="utf-8")
+    (output / ".nojekyll").touch()  # GitHub Pages would turn the cards into pages of its own
+    shutil.copy(ROOT / "LICENSE", output / "LICENSE.txt")
 
 
-def _install() -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise RuntimeError("npm is needed, which comes with Node.js: it fetches what the page uses")
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    result = subprocess.run(command, cwd=WEB, capture_output=True, text=True)
-    if result.returncode:
-        said = [line for line in result.stderr.splitlines() if line and "complete log" not in line]
-        reason = said[-1] if said else "it does not say why"
-        raise RuntimeError(f"npm failed to install what web/package-lock.json names: {reason}")
-
-
-def copy_page(output: Path) -> None:
-    """Copy the page and what it takes from npm."""
-    shutil.copytree(WEB / "page", output, dirs_exist_ok=True)
-    vendor = output / VENDOR
-    vendor.mkdir(exist_ok=True)
+def _copy_vendor(vendor: Path) -> None:
+    vendor.mkdir()
     for package, files in FILES.items():
         folder = WEB / "node_modules" / package
         for file in files:
-            shutil.copy(folder / file, vendor)
+            shutil.copy(folder / file, vendor / Path(file).name.replace(".mjs", ".js"))
         for licence in folder.glob("LICENSE*"):
             shutil.copy(licence, vendor / f"{package}.{licence.name}")
-    (output / MODELS).mkdir(exist_ok=True)
-    (output / CARDS).mkdir(exist_ok=True)
+
+
+def _hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def _add(info: ModelInfo, output: Path) -> dict[str, Any]:
@@ -116,6 +151,8 @@ def _add(info: ModelInfo, output: Path) -> dict[str, Any]:
         points = [[round(value, 3) for value in point] for point in x.tolist()]
         write_json(folder / POINTS, points)
         facts["points"] = f"{info.name}/{POINTS}"
+    else:
+        facts["pictures"] = f"{CARDS}/{info.name}_reconstructions.png"
     return index_row(info.name, info.name, about, **facts)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from figures import figure
 from reference import write_if_changed
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -59,10 +60,7 @@ class Figure(SphinxRole):
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Return the figure as text."""
-        name, key, *digits = self.text.split()
-        value = model_info(name).metrics.get(key)
-        text = "(not measured yet)" if value is None else f"{value:,.{int((digits or [2])[0])}f}"
-        return [nodes.Text(text.replace("-", "\N{MINUS SIGN}"))], []
+        return [nodes.Text(figure(self.text))], []
 
 
 def _cards(app: Sphinx) -> Path:

@@ -17,7 +17,7 @@ from lvmzoo.checks import check_count
 from lvmzoo.exporting.agreement import measure
 from lvmzoo.exporting.formats import BATCH, FORMATS, OPSET
 from lvmzoo.files import atomic_folder, write_json
-from lvmzoo.loading import from_pretrained
+from lvmzoo.loading import from_pretrained, origin_of
 from lvmzoo.models.base import ZooModel
 from lvmzoo.nn.graph import Graph
 from lvmzoo.pictures.transform import load_images, transform
@@ -99,7 +99,11 @@ def _choice(known: Mapping[str, Any], value: Any, what: str) -> Any:
 
 def _prepared(model: str | Path | ZooModel, *, half: bool) -> ZooModel:
     """Return a model of our own on the CPU, in eval mode, its weights as files are to hold them."""
-    model = copy.deepcopy(model) if isinstance(model, ZooModel) else from_pretrained(model)
+    if isinstance(model, ZooModel):
+        model = copy.deepcopy(model)
+        model.origin = origin_of(model)  # what is tuned no longer is that entry
+    else:
+        model = from_pretrained(model)
     model = model.cpu().float().eval().requires_grad_(False)
     for parameter in model.parameters():
         rounded = parameter.half().float() if half else parameter

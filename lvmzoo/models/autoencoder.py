@@ -1,13 +1,12 @@
 """The autoencoder of a VQ-VAE: encoder, quantizer, decoder."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lvmzoo.checkpoint import LATER
 from lvmzoo.models.base import ImageConfig, require_range
 from lvmzoo.models.quantizer import Quantized, VectorQuantizer
 
@@ -38,11 +37,11 @@ class AutoencoderConfig(ImageConfig):
     residual_channels: int = 64
     residual_layers: int = 2
     num_codes: int = 128
-    downsampling: int = field(default=4, metadata=LATER)
-    width: int = field(default=0, metadata=LATER)
-    stem_width: int = field(default=0, metadata=LATER)
-    stem_layers: int = field(default=0, metadata=LATER)
-    norm_groups: int = field(default=0, metadata=LATER)
+    downsampling: int = 4
+    width: int = 0
+    stem_width: int = 0
+    stem_layers: int = 0
+    norm_groups: int = 0
 
     def __post_init__(self) -> None:
         """Check that a model of these sizes can be built."""

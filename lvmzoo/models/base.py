@@ -1,30 +1,26 @@
 """What all models share: a config, a place on a device, folders and the Hub."""
 
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from lvmzoo import checkpoint, hub
+from lvmzoo import checkpoint, hub, loading
+from lvmzoo.checkpoint import Origin
 from lvmzoo.checks import check_generator, check_tensor, check_unit_range
-from lvmzoo.files import atomic_folder, expand_user, write_json
-from lvmzoo.hub import README_NAME
+from lvmzoo.files import atomic_folder, expand_user
 from lvmzoo.nn.graph import Graph
 from lvmzoo.nn.placement import any_parameter
-from lvmzoo.registry import model_classes
 
-__all__ = ["ImageConfig", "Origin", "ZooModel"]
+__all__ = ["ImageConfig", "ZooModel"]
 
-CONFIG_NAME = "config.json"
 _README = """---
 library_name: lvmzoo
-tags: [{tags}]
+tags: [lvmzoo]
 ---
 
 A {name} of lvmzoo, a zoo of latent variable models.
@@ -34,14 +30,6 @@ import lvmzoo
 model = lvmzoo.from_pretrained("PATH-OR-REPOSITORY")
 ```
 """
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a model's weights came from: the name it was loaded by, and its files' SHA-256."""
-
-    name: str
-    sha256: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -81,23 +69,15 @@ def require_range(config: Any, **limits: tuple[int, int]) -> None:
                 raise ValueError(f"{name} must be from {low} to {high}, not {number!s:.40}")
 
 
-class ZooModel(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="lvmzoo",
-    tags=["lvmzoo"],
-):
-    """A model with a config dataclass, loaded and saved as checked safetensors only.
-
-    Of the mixin, only the names are used. Its loading reads config.json and perhaps a pickle from
-    the network before any check, and its upload replaces a README.md that somebody wrote.
-    """
+class ZooModel(nn.Module):
+    """A model with a config dataclass, loaded and saved as checked safetensors only."""
 
     Config: ClassVar[type[Any]]
     COMPONENTS: ClassVar[tuple[str, ...]] = ("model",)
 
     config: Any
     origin: Origin | None = None
+    networks: tuple[str, ...] = ()  # names of those that the constructor was given
 
     # What every family offers; each documents its own.
     encode: Callable[..., Tensor]
@@ -108,6 +88,12 @@ class ZooModel(
     score: Callable[..., dict[str, Tensor]]
     graphs: Callable[[Tensor], dict[str, Graph]]
     graph_facts: Callable[[], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Note which networks of their own a constructor is given: loading needs them again."""
+        self = super().__new__(cls)
+        self.networks = tuple(sorted(k for k, v in options.items() if isinstance(v, nn.Module)))
+        return self
 
     def __init__(self, config: Any = None) -> None:
         super().__init__()
@@ -134,76 +120,58 @@ class ZooModel(
         return any_parameter(self).dtype
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, name: str | Path, **options: Any
-    ) -> Self:
-        """Load an entry of the zoo, a folder or a Hub repository of this class.
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+        """Load an entry of the zoo, a folder or a Hub repository as a model of this class.
 
         Arguments:
             name: As for `lvmzoo.from_pretrained`.
-            options: As for `lvmzoo.from_pretrained`.
+            options: As for `lvmzoo.from_pretrained`; and the networks that this model's constructor
+                was given, e.g. encoder.
 
         Raises:
             UnknownModelError: No such entry or folder.
             CheckpointError: The weights are absent, damaged or of another class.
         """
-        return cls._from_pretrained(model_id=name, **options)
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str | Path, **options: Any) -> Self:  # type: ignore[override]
-        import lvmzoo  # not `loading`, which stands above the models
-
-        model = lvmzoo.from_pretrained(model_id, **options)
-        if not isinstance(model, cls):
-            kind = type(model).__name__
-            raise checkpoint.CheckpointError(
-                f"{model_id} is a {kind}, not a {cls.__name__}; use lvmzoo.{kind}.from_pretrained"
-            )
+        networks = {k: options.pop(k) for k, v in [*options.items()] if isinstance(v, nn.Module)}
+        model: Self = loading.load(name, cls, networks=networks, **options)
         return model
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self,
-        save_directory: str | Path,
+        folder: str | Path,
         *,
-        config: None = None,
-        repo_id: str | None = None,
-        push_to_hub: bool = False,
-        model_card_kwargs: None = None,
-        **push_to_hub_kwargs: Any,
-    ) -> Any:
-        """Write config.json, the weights and a README.md that is not there yet.
+        dataset: str | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        """Write config.json, the weights and, unless there is one, a README.md.
 
-        The folder is written aside and renamed, so that it is complete or absent. Weights are
-        stored in the dtype of the parameters, those of float64 or of several dtypes in float32.
+        The folder is complete or absent. Weights are stored in the dtype of the parameters, those
+        of float64 or of several dtypes in float32.
 
         Arguments:
-            save_directory: The folder; ~ is expanded.
-            config: Unused; the model's own config is saved.
-            repo_id: Repository for `push_to_hub`; by default the folder's name.
-            push_to_hub: Also upload these files and the folder's README.md, in one commit.
-            model_card_kwargs: Unused; `training.publish` writes full cards.
-            push_to_hub_kwargs: Passed on to `push_to_hub`.
+            folder: The folder; ~ is expanded.
+            dataset: Name of the pictures that the model has been tuned on, if that has changed.
+            classes: Names of their classes, likewise.
 
         Raises:
             CheckpointError: What would be saved could not be loaded; nothing is changed.
-            OSError: The folder cannot be written, or the Hub does not take it.
+            OSError: The folder cannot be written.
         """
-        folder = expand_user(save_directory)
-        weights = self._files()
+        folder = expand_user(folder)
         with atomic_folder(folder) as temporary:
-            self._write(temporary, weights)
-            if (folder / README_NAME).exists():
-                (temporary / README_NAME).unlink()
-        if not push_to_hub:
-            return None
-        with TemporaryDirectory() as staged:
-            for name in (CONFIG_NAME, README_NAME, *weights):
-                shutil.copyfile(folder / name, Path(staged) / name)
-            repo_id = repo_id or folder.resolve().name
-            return hub.upload(Path(staged), repo_id, stub=self._stub(), **push_to_hub_kwargs)
+            checkpoint.write_model(self, temporary, dataset=dataset, classes=classes)
+            if not (folder / hub.README_NAME).exists():
+                self._write_readme(temporary)
 
-    def push_to_hub(  # type: ignore[override]
-        self, repo_id: str, **options: Any
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Push model",
+        create_pr: bool = False,
     ) -> str:
         """Upload what `save_pretrained` writes, in one commit.
 
@@ -211,8 +179,11 @@ class ZooModel(
 
         Arguments:
             repo_id: The repository, made if need be.
-            options: commit_message, private, token, branch, and those of `HfApi.upload_folder`:
-                create_pr, allow_patterns, ignore_patterns, delete_patterns.
+            private: Whether it is to be private.
+            token: For the Hub; by default the one in HF_TOKEN or of `hf auth login`.
+            revision: The branch, made if need be.
+            commit_message: The commit's message.
+            create_pr: Open a pull request instead.
 
         Returns:
             The address of the commit.
@@ -221,95 +192,29 @@ class ZooModel(
             CheckpointError: What would be uploaded could not be loaded; the Hub is not asked.
             OSError: The Hub does not take it.
         """
-        weights = self._files()
         with TemporaryDirectory() as staged:
-            self._write(Path(staged), weights)
-            return hub.upload(Path(staged), repo_id, stub=self._stub(), **options)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        self._write(save_directory, self._files())
-
-    def _files(self) -> dict[str, bytes]:
-        return {
-            f"{component}.safetensors": self.serialize(component) for component in self.COMPONENTS
-        }
-
-    def _write(self, folder: Path, weights: Mapping[str, bytes]) -> None:
-        self.write_config(folder)
-        for name, data in weights.items():
-            (folder / name).write_bytes(data)
-        (folder / README_NAME).write_text(self._stub(), encoding="utf-8", newline="\n")
-
-    def _stub(self) -> str:
-        return _README.format(name=type(self).__name__, tags="lvmzoo")
-
-    def write_config(self, folder: Path) -> None:
-        """Write the config.json that `lvmzoo.from_pretrained` reads."""
-        config = {"model_class": type(self).__name__, **checkpoint.config_dict(self.config)}
-        write_json(folder / CONFIG_NAME, config)
-
-    def serialize(self, component: str = "model", dtype: torch.dtype | None = None) -> bytes:
-        """Return one component as the bytes of a safetensors file.
-
-        Arguments:
-            component: One of `COMPONENTS`.
-            dtype: The dtype in the file; by default that of the parameters, or float32 where
-                they have several or one that no file of this zoo has.
-
-        Raises:
-            CheckpointError: The file could not be loaded.
-        """
-        tensors = self.component_tensors(component, dtype)
-        return checkpoint.serialize(tensors, self.component_metadata(component))
-
-    def component_tensors(
-        self, component: str, dtype: torch.dtype | None = None
-    ) -> dict[str, Tensor]:
-        """Return the tensors that `serialize` stores, by the names that loading expects."""
-        kind = type(self).__name__
-        if kind not in model_classes():
-            known = ", ".join(model_classes())
-            raise checkpoint.CheckpointError(
-                f"cannot save this {kind}: it could not be loaded as a model of this zoo ({known})"
+            checkpoint.write_model(self, Path(staged))
+            self._write_readme(Path(staged))
+            commit = hub.upload(
+                Path(staged),
+                repo_id,
+                message=commit_message,
+                private=private,
+                token=token,
+                revision=revision,
+                create_pr=create_pr,
+                keep_readme=True,
             )
-        state = checkpoint.submodule(self, component).state_dict()
-        try:
-            expected = checkpoint.submodule(self._blank(), component).state_dict()
-            return checkpoint.prepare(state, expected, dtype)
-        except checkpoint.CheckpointError as error:
-            raise checkpoint.CheckpointError(f"cannot save this {kind}: {error}") from None
+        return commit.commit_url
 
-    def _blank(self) -> "ZooModel":
-        """Make what loading will make of this model's class and config."""
-        import lvmzoo  # not `loading`, which stands above the models
+    def _write_readme(self, folder: Path) -> None:
+        text = _README.format(name=type(self).__name__)
+        (folder / hub.README_NAME).write_text(text, encoding="utf-8", newline="\n")
 
-        cls: type[ZooModel] = getattr(lvmzoo, type(self).__name__)
-        try:
-            values = checkpoint.config_dict(self.config)
-        except (TypeError, ValueError) as error:
-            raise checkpoint.CheckpointError(f"its config is no plain data ({error})") from None
-        config = checkpoint.build_config(cls.Config, values, "its config")
-        with checkpoint.Skeleton():
-            return cls(config)
-
-    def component_config(self, component: str) -> dict[str, Any]:
-        """Return the config that a component depends on, one of `COMPONENTS`."""
-        return checkpoint.config_dict(self.config)
-
-    def component_metadata(
-        self, component: str, parts: Mapping[str, checkpoint.Component] | None = None
-    ) -> dict[str, Any]:
-        """Return what a component's file says of itself, checked when it is loaded.
-
-        Arguments:
-            component: One of `COMPONENTS`.
-            parts: All components, where their tensors are not in the model yet.
-        """
-        return {
-            "model_class": type(self).__name__,
-            "component": component,
-            "config": self.component_config(component),
-        }
+    @staticmethod
+    def component_config(config: Any, component: str) -> dict[str, Any]:
+        """Return the fields of a config that a component depends on, one of `COMPONENTS`."""
+        return checkpoint.config_dict(config)
 
     def _check_images(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
         """Refuse what is no batch of images in [0, 1]; return it in the model's dtype."""

@@ -107,49 +107,18 @@ class VQVAE(ZooModel):
         self.autoencoder = Autoencoder(self.config)
         self.prior = _prior(self.config)
 
-    def component_config(self, component: str) -> dict[str, Any]:
-        """Return the config that a component depends on.
+    @staticmethod
+    def component_config(config: VQVAEConfig, component: str) -> dict[str, Any]:
+        """Return the fields of a config that a component depends on.
 
         The autoencoder depends on no field of the prior, so that models which differ in their
         priors share it.
         """
-        config = super().component_config(component)
-        if component != "autoencoder":
-            return config
-        return {k: v for k, v in config.items() if k != "classes" and not k.startswith("prior")}
-
-    def component_metadata(
-        self, component: str, parts: Mapping[str, checkpoint.Component] | None = None
-    ) -> dict[str, Any]:
-        """Return what a component's file says of itself; see `ZooModel.component_metadata`.
-
-        The prior's file names the autoencoder whose codes it is for.
-        """
-        metadata = super().component_metadata(component, parts)
-        if component == "prior":
-            metadata["autoencoder"] = self._sha256_of(
-                None if parts is None else parts["autoencoder"]
-            )
-        return metadata
-
-    def _sha256_of(self, autoencoder: checkpoint.Component | None) -> str:
-        if autoencoder is None:
-            return self.autoencoder_sha256()
-        if all(tensor.dtype == torch.float16 for tensor in autoencoder.tensors.values()):
-            return autoencoder.sha256  # of the same bytes, whose one form was checked
-        return self.autoencoder_sha256(autoencoder.tensors)
-
-    def autoencoder_sha256(self, tensors: Mapping[str, Tensor] | None = None) -> str:
-        """Return the SHA-256 of the autoencoder's file in float16, which names it.
-
-        The name stays the same when a model that was loaded from float16 is saved in float32.
-
-        Arguments:
-            tensors: The autoencoder's tensors; by default the model's own.
-        """
-        tensors = self.component_tensors("autoencoder") if tensors is None else tensors
-        metadata = self.component_metadata("autoencoder")
-        return checkpoint.sha256_of(tensors, metadata, torch.float16)
+        values = checkpoint.config_dict(config)
+        if component == "autoencoder":
+            values.pop("classes")
+            values = {k: v for k, v in values.items() if not k.startswith("prior")}
+        return values
 
     def forward(self, x: Tensor, labels: Any = None) -> AutoencoderOutput:
         """Return the autoencoder's training loss; the prior's is that of `prior(codes, labels)`.

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from lvmzoo.checkpoint import CheckpointError
+from lvmzoo.console import progress
 from lvmzoo.extra import needed
 from lvmzoo.files import atomic_file, atomic_folder, write_json
 from lvmzoo.models.base import ZooModel
@@ -79,7 +79,7 @@ def decode_set(
     todo = [i for i in worker.shards(len(targets)) if not targets[i].exists()]
     total = sum(found.plan.sizes[i] for i in todo)
     write = _write_tar if tars else _write_folder
-    with tqdm(total=total, unit=" pictures", leave=False, disable=None) as bar:
+    with progress(total=total, unit=" pictures") as bar:
         for i in todo:
             write(_pictures(found, i, model, bar), targets[i])
     return sum(not target.exists() for target in targets)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import lvmzoo
+from lvmzoo.console import progress
 from lvmzoo.extra import needed
 from lvmzoo.files import atomic_file, write_json
 from lvmzoo.models.base import ZooModel
@@ -167,7 +167,7 @@ def _make(
     total, failures = sum(plan.sizes[shard] for shard in shards), 0
     with (
         Decoders(to) as decoders,
-        tqdm(total=total, unit=" pictures", leave=False, disable=None) as bar,
+        progress(total=total, unit=" pictures") as bar,
     ):
         decoded = decoders.blocks(blocks())
         for shard in shards:

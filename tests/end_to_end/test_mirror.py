@@ -102,12 +102,9 @@ class Mirror:
     def repository(self, name: str) -> Path:
         return self.root / "mirrors/models" / ORG / name
 
-    def commit(self, name: str, *arguments: str) -> str:
-        git = ["git", "-C", str(self.repository(name)), "-c", "user.name=x", "-c", "user.email=x"]
-        if arguments:
-            subprocess.run([*git, *arguments], check=True)
-        done = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True)
-        return done.stdout.decode().strip()
+    def commit(self, name: str) -> str:
+        command = ["git", "-C", str(self.repository(name)), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, check=True).stdout.decode().strip()
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +160,7 @@ def test_server_that_is_gone(mirror, bundled, homes, name, tmp_path):
         assert "the Hub may not be asked (offline)" in answer["error"]
         if name == FULL[0]:  # it takes half a minute until huggingface_hub gives up
             (answer,) = load(f"{ORG}/{name}", **empty)
-            assert "the Hub cannot be reached" in answer["error"]
+            assert "the Hub cannot give it" in answer["error"]
     assert load(f"{ORG}/{name}", **empty) == [bundled[name]]
 
 
@@ -177,39 +174,6 @@ def test_what_does_not_exist_or_may_not_be_seen(homes, name):
     if name == FULL[0]:  # for a commit that it has not this server answers 500, again and again
         (answer,) = load((f"{ORG}/{name}", "0" * 40), **homes[name])
         assert answer["error"].startswith(f"cannot get config.json of {ORG}/{name}")
-
-
-def test_weights_that_change_on_the_server(mirror, bundled, homes, tmp_path):
-    """A commit holds on to its bytes; what is damaged is refused, also behind a pinned entry."""
-    name = "vae2d_gaussian1"
-    first = mirror.commit(name)
-    path = mirror.repository(name) / "model.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-4] + b"\xff\xff\xff\xff")
-    second = mirror.commit(name, "commit", "--quiet", "--all", "--message", "a NaN")
-    try:
-        wanted = [f"{ORG}/{name}", (f"{ORG}/{name}", first)]
-        main, pinned = load(*wanted, HF_ENDPOINT=mirror.url, HF_HOME=str(tmp_path / "home"))
-        assert "NaN or infinite" in main["error"]
-        assert pinned == bundled[name]
-        for commit, expected in ((first, bundled[name]), (second, "its SHA-256")):
-            site = installed_without(name, commit, tmp_path / commit)
-            environment = homes[name] | {"PYTHONPATH": str(site)}
-            (answer,) = load(name, **environment)
-            assert answer == expected or expected in answer["error"]
-    finally:
-        mirror.commit(name, "reset", "--quiet", "--hard", first)
-
-
-def installed_without(name: str, commit: str, site: Path) -> Path:
-    """A copy of the package that must fetch an entry's weights from a commit on the mirror."""
-    shutil.copytree(ROOT / "lvmzoo", site / "lvmzoo")
-    (site / f"lvmzoo/weights/{name}.safetensors").unlink()
-    path = site / "lvmzoo/weights/index.json"
-    index = json.loads(path.read_text())
-    index[name] |= {"repository": f"{ORG}/{name}", "revision": commit}
-    path.write_text(json.dumps(index))
-    return site
 
 
 def test_the_registry_is_pinned_to_the_mirror(mirror, bundled, tmp_path):

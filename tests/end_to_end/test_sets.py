@@ -2,20 +2,51 @@
 
 import json
 import os
+import random
+import subprocess
+import sys
+import time
 
+import pyarrow.parquet as pq
 import pytest
 from support import ROOT
 from support.command import call, run_python
-from support.sources import make_sources, pngs
+from support.sources import damaged, make_sources, pngs
 
-from benchmarks.killed import Trial
 from lvmzoo import read_latents
 
 
 @pytest.mark.slow
 def test_workers_that_are_killed_and_run_again_equal_one_that_is_not(vqvae_folder, tmp_path):
-    found = Trial(tmp_path, str(vqvae_folder), 600, 20, kills=6, longest=6, shard_size=25).check()
-    assert (found["rows"], found["failures"]) == (570, 30)
+    source, bad = tmp_path / "in", list(damaged(pngs(1)[0]).values())
+    source.mkdir()
+    for i, png in enumerate(pngs(600)):
+        (source / f"{i:03d}.png").write_bytes(bad[i // 20 % 4] if i % 20 == 19 else png)
+
+    def start(output: str, worker: str) -> subprocess.Popen:
+        words = ["encode", vqvae_folder, source, "-o", tmp_path / output]
+        words += ["--shard-size", 25, "--worker", worker]
+        command = [sys.executable, "-m", "lvmzoo", *map(str, words)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    assert start("whole", "0/1").wait() == 0
+    choice = random.Random(0)
+    running = [start("killed", f"{i}/2") for i in range(2)]
+    for _ in range(6):
+        time.sleep(choice.uniform(0, 6))
+        i = choice.randrange(2)
+        running[i].kill()
+        running[i].wait()
+        running[i] = start("killed", f"{i}/2")
+    assert [process.wait() for process in running] == [0, 0]
+    whole, killed = (
+        {p.name: p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in ("whole", "killed")
+    )
+    assert whole == killed
+    assert len(read_latents(tmp_path / "killed").dataset.to_table()) == 570
+    assert pq.read_table(tmp_path / "killed/__lvmzoo__/failures.parquet").num_rows == 30
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_samples_among_the_likeliest_codes(vqvae_folder, out):
 
 
 def test_the_batch_size_changes_no_sample(vqvae_folder, out, monkeypatch):
-    monkeypatch.setattr("lvmzoo.cli.MAX_PIXELS", 5 * 32 * 32)  # five pictures at a time
+    monkeypatch.setattr("lvmzoo.cli.images.MAX_PIXELS", 5 * 32 * 32)  # five pictures at a time
     for size in (1, 4, 100):
         options = ["-n", 12, "--seed", 3, "--label", "7", "--batch-size", size]
         call("sample", vqvae_folder, *options, "-o", out / f"{size}.png")

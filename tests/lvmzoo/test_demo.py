@@ -1,8 +1,11 @@
 import json
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
 import webbrowser
+from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 
 import pytest
@@ -10,6 +13,7 @@ from support.command import call, refused
 
 from lvmzoo.demo import address_of, demo_server
 
+TYPES = {"": "text/html", "a.js": "text/javascript", "a.wasm": "application/wasm"}
 POINTS = {"name": "vae2d_gaussian1", "dataset": "gaussian1", "points": "x/points.json"}
 
 
@@ -18,93 +22,82 @@ def site(tmp_path):
     """A page with nothing on it and a list of one entry."""
     root = tmp_path / "site"
     (root / "models").mkdir(parents=True)
-    (root / "index.html").write_text("<p>the page</p>")
     (root / "models/index.json").write_text(json.dumps([POINTS]))
-    for name in ("a.js", "a.mjs", "a.wasm", "a.onnx"):
+    for name in ("index.html", "a.js", "a.wasm", "../secret"):
         (root / name).write_text("")
     return root
 
 
-@pytest.fixture
-def get(site):
-    """Fetch from the running server: bytes and type."""
-    with demo_server(site) as server:
-        yield from _getting(server)
+@contextmanager
+def running(site, models=()):
+    """Yield a running server and what fetches from it."""
+    with demo_server(site, models) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server, lambda path: urllib.request.urlopen(address_of(server) + path)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
-def _getting(server):
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-
-    def get_(path: str) -> tuple[bytes, str]:
-        with urllib.request.urlopen(address_of(server) + path) as response:
-            assert response.headers["Cache-Control"] == "no-cache"
-            return response.read(), response.headers["Content-Type"]
-
-    yield get_
-    server.shutdown()
-    thread.join()
+def test_the_page_alone_is_served_with_the_types_that_browsers_insist_on(site):
+    with running(site) as (server, get):
+        assert server.server_address[0] == "127.0.0.1"  # to this machine alone
+        for name, type_ in TYPES.items():
+            headers = get(name).headers
+            assert (headers["Content-Type"], headers["Cache-Control"]) == (type_, "no-cache")
+        for path in ("nothing.js", "../secret", "%2e%2e/secret", "models/../../secret"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                get(path)
 
 
-def test_files_have_the_types_that_browsers_insist_on(get):
-    assert get("")[0] == b"<p>the page</p>"
-    assert {get(name)[1] for name in ("a.js", "a.mjs")} == {"text/javascript"}
-    assert get("a.wasm")[1] == "application/wasm"
-    assert get("a.onnx")[1] == "application/octet-stream"
-    assert json.loads(get("models/index.json")[0]) == [POINTS]
-
-
-@pytest.mark.parametrize(
-    "path", ["nothing.js", "../secret", "%2e%2e/secret", "models/../../secret"]
-)
-def test_only_the_page_is_served(get, site, path):
-    (site.parent / "secret").write_text("secret")
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        get(path)
-
-
-def test_the_server_listens_to_this_machine_alone(site):
-    with demo_server(site) as server:
-        assert server.server_address[0] == "127.0.0.1"
+def test_a_tab_that_is_closed_in_the_middle_leaves_no_traceback(site, capsys):
+    (site / "large.onnx").write_bytes(bytes(20_000_000))
+    with running(site) as (server, get):
+        with socket.create_connection(server.server_address) as tab:
+            tab.sendall(b"GET /large.onnx HTTP/1.1\r\n\r\n")
+            tab.recv(1000)
+            tab.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # resets
+        get("")
+    assert capsys.readouterr().err == ""
 
 
 def test_models_of_ones_own_come_first(site, vae2d_folder):
     pytest.importorskip("onnxruntime")
-    with demo_server(site, [vae2d_folder]) as server:
-        for get in _getting(server):
-            own, entry = json.loads(get("models/index.json")[0])
-            assert entry == POINTS
-            assert own["name"] == str(vae2d_folder)
-            assert own["own"]
-            assert own["points"] == POINTS["points"]  # the data are the same
-            about = json.loads(get(f"models/{own['folder']}/lvmzoo.json")[0])
-            assert sum(file["bytes"] for file in about["files"].values()) == own["bytes"]
-            assert get(f"models/{own['folder']}/samples.png")[1] == "image/png"
-            assert get("")[0] == b"<p>the page</p>"
+    with running(site, [vae2d_folder]) as (_, get):
+        own, entry = json.load(get("models/index.json"))
+        assert entry == POINTS
+        assert (own["name"], own["own"]) == (str(vae2d_folder), True)
+        assert own["points"] == POINTS["points"]  # the data are the same
+        about = json.load(get(f"models/{own['folder']}/lvmzoo.json"))
+        assert sum(file["bytes"] for file in about["files"].values()) == own["bytes"]
+        assert get(f"models/{own['folder']}/samples.png").headers["Content-Type"] == "image/png"
     assert json.loads((site / "models/index.json").read_text()) == [POINTS]
 
 
-def test_without_a_page_the_command_names_the_build(tmp_path):
-    message = refused(1, "demo", "--site", tmp_path / "none")
-    assert f"python -m web.build -o {tmp_path / 'none'}" in message
+def test_the_command_serves_before_a_browser_is_done_and_ends_quietly(site, monkeypatch):
+    seen, done = [], threading.Event()
 
+    def browse(address: str) -> None:  # as a browser in the terminal does, until it is closed
+        seen.append((address, urllib.request.urlopen(address, timeout=30).status))
+        done.set()
 
-def test_the_command_opens_the_page_and_ends_quietly(site, monkeypatch):
-    opened = []
-    monkeypatch.setattr(webbrowser, "open", opened.append)
-
-    def interrupted(self, *arguments):
+    def interrupted(server, *arguments) -> None:
+        server.handle_request()
+        done.wait(30)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(webbrowser, "open", browse)
     monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", interrupted)
     stdout, _ = call("demo", "--site", site)
-    assert [f"the zoo is at {address} (Ctrl-C ends it)\n" for address in opened] == [stdout]
-    stdout, _ = call("demo", "--site", site, "--no-open")
-    assert len(opened) == 1
-    assert "http://127.0.0.1:" in stdout
+    assert seen == [(stdout.split()[4], 200)]
+    assert stdout == f"the zoo is at {seen[0][0]} (Ctrl-C ends it)\n"
 
 
-def test_a_port_that_is_taken_is_named_in_one_line(site):
+def test_without_a_page_or_a_free_port_the_command_says_so(site, tmp_path):
+    message = refused(1, "demo", "--site", tmp_path / "none")
+    assert f"python -m web.build -o {tmp_path / 'none'}" in message
     with demo_server(site) as server:
         message = refused(1, "demo", "--site", site, "--no-open", "--port", server.server_port)
     assert str(server.server_port) in message

@@ -12,8 +12,8 @@ import lvmzoo
 
 
 def test_type_checkers_know_the_class_of_every_entry():
-    written = Path(lvmzoo.__path__[0], "entries.pyi").read_text()
-    mend = "run: python tests/support/stub.py > lvmzoo/entries.pyi; ruff format lvmzoo"
+    written = Path(lvmzoo.__path__[0], "loading.pyi").read_text()
+    mend = "run: python tests/support/stub.py > lvmzoo/loading.pyi; ruff format lvmzoo"
     assert ast.dump(ast.parse(written)) == ast.dump(ast.parse(stub())), mend
 
 
@@ -38,7 +38,7 @@ WRONG = {
     "elbo of a VQ-VAE": "lvmzoo.create_model('vqvae_mnist').elbo(x)",
     "codes of a VAE": "lvmzoo.create_model('vae_mnist').code_log_prob(x)",
     "class": "a_vae: lvmzoo.VAE = lvmzoo.from_pretrained('vqvae_mnist')",
-    "option": "lvmzoo.create_model('vae_mnist', pretraind=True)",
+    "option": "lvmzoo.from_pretrained('vae_mnist', revison='main')",
     "picture": "lvmzoo.load_images(3, 'vae_mnist')",
 }
 

@@ -1,56 +1,185 @@
-"""What is said of a Hub's failures, and what never is."""
+"""Repositories: what is asked of the Hub and its cache, what is uploaded, what failures mean."""
+
+import shutil
+from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
+from fake_hub import TOKEN
+from support.factories import COMMIT, equal, make_tiny
 
 import lvmzoo
-from lvmzoo import hub
+from lvmzoo import VAE, VAE2D, CheckpointError, hub
+
+# Of httpx, about how huggingface_hub calls it.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+# Loading
+
+
+def cached(cache: Path, repo_id: str, source: Path) -> Path:
+    """Put a repository into a Hub cache, as a download would; return its folder."""
+    root = cache / f"models--{repo_id.replace('/', '--')}"
+    shutil.copytree(source, root / "snapshots" / COMMIT)
+    (root / "refs").mkdir()
+    (root / "refs/main").write_text(COMMIT, encoding="utf-8")
+    return root / "snapshots" / COMMIT
+
+
+def test_repository_in_the_local_cache(vae_folder, tmp_path, monkeypatch):
+    cached(tmp_path / "cache", "org/name", vae_folder)
+    options = {"cache_dir": tmp_path / "cache", "local_files_only": True}
+    for load in (lvmzoo.from_pretrained, VAE.from_pretrained):
+        assert equal(load("org/name", **options), make_tiny("VAE"))
+        assert equal(load("org/name", revision=COMMIT, **options), make_tiny("VAE"))
+    with pytest.raises(CheckpointError, match=r"cannot get config.json of org/name, which is"):
+        lvmzoo.from_pretrained("org/name", revision="other", **options)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert equal(lvmzoo.from_pretrained("org/name", cache_dir=tmp_path / "cache"), make_tiny("VAE"))
+
+
+def test_an_entry_that_is_not_bundled(zoo, fake_hub, tmp_path):
+    name = "vae_mnist"
+    expected = lvmzoo.from_pretrained(name)
+    (tmp_path / "there").mkdir()
+    path = zoo.path(name).rename(tmp_path / "there/model.safetensors")
+    zoo.edit(name, repository="org/x", revision=fake_hub.publish("org/x", path.parent))
+    for _ in range(2):
+        assert equal(lvmzoo.create_model(name, pretrained=True), expected)
+        assert lvmzoo.from_pretrained(name).origin == expected.origin
+        fake_hub.requests.clear()
+    assert not fake_hub.requests  # a commit that the cache holds is never asked for
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    zoo.edit(name, revision=fake_hub.publish("org/x", path.parent))
+    with pytest.raises(CheckpointError, match="its SHA-256 is"):
+        lvmzoo.from_pretrained(name)
+
+
+def test_what_is_asked_of_the_hub(vae_folder, monkeypatch):
+    asked = []
+
+    def download(repo_id, **options):
+        asked.append((repo_id, options))
+        return str(vae_folder)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    options = {"cache_dir": "c", "local_files_only": True, "force_download": True}
+    VAE.from_pretrained("org/name", revision="v1", token=" secret\n", **options)
+    files = {"v1": ["config.json"], vae_folder.name: ["model.safetensors"]}
+    assert [(o["revision"], o["allow_patterns"]) for _, o in asked] == list(files.items())
+    assert all(o.items() >= {"token": "secret", **options}.items() for _, o in asked)
+
+
+def test_all_files_are_those_of_one_commit(fake_hub, tmp_path):
+    """A repository that changes with every request gives one of its versions, whole."""
+    models = [make_tiny("VAE2D"), VAE2D(VAE2D.Config(hidden=16, dataset="gaussian2"))]
+    for i, model in enumerate(models):
+        model.save_pretrained(tmp_path / str(i))
+    first = fake_hub.publish("org/name", tmp_path / "0")
+    branches = fake_hub.repositories["org/name"].branches
+    for at in ("revision/main", "config.json", "model.safetensors"):
+        branches["main"] = first
+
+        def publish(method: str, path: str, at: str = at) -> None:
+            if path.endswith(at):
+                fake_hub.publish("org/name", tmp_path / "1")
+
+        cache = tmp_path / at.replace("/", " ")
+        fake_hub.fault = publish
+        loaded = lvmzoo.from_pretrained("org/name", cache_dir=cache)
+        assert equal(loaded, models[at == "revision/main"]), at
+        again = lvmzoo.from_pretrained("org/name", cache_dir=cache, local_files_only=True)
+        assert equal(again, loaded), at
+
+
+def test_what_another_library_keeps_there(fake_hub, tmp_path):
+    """It is refused by its config: its weights are not downloaded."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "theirs/model.safetensors").write_bytes(bytes(1000))
+    fake_hub.publish("org/gpt2", tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match="does not name a model_class, as those of this zoo"):
+        lvmzoo.from_pretrained("org/gpt2")
+    assert not any("safetensors" in request for request in fake_hub.requests)
+
+
+# Uploading
+
+
+def test_what_is_uploaded_is_what_is_saved(model, fake_hub, tmp_path):
+    url = model.push_to_hub("org/name", private=True, commit_message="hello", token=TOKEN)
+    repository = fake_hub.repositories["org/name"]
+    assert url == f"{fake_hub.url}/org/name/commit/{repository.branches['main']}"
+    assert (repository.private, repository.log) == (True, ["initial commit", "hello"])
+    model.save_pretrained(tmp_path / "m")
+    saved = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    assert {k: v for k, v in repository.files().items() if k != ".gitattributes"} == saved
+    model.push_to_hub("org/name", revision="v1", token=TOKEN)
+    assert equal(lvmzoo.from_pretrained("org/name", revision="v1", token=TOKEN), model)
+
+
+def test_a_readme_that_somebody_wrote_stays(fake_hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    model = make_tiny("VAE2D")
+    model.push_to_hub("org/name")
+    repository = fake_hub.repositories["org/name"]
+    assert b"A VAE2D of lvmzoo" in repository.files()["README.md"]
+    repository.commit(repository.files() | {"README.md": b"my own card"})
+    with torch.no_grad():
+        model.encoder[0].bias.add_(1)
+    model.push_to_hub("org/name")
+    assert repository.files()["README.md"] == b"my own card"
+    assert equal(lvmzoo.from_pretrained("org/name"), model)
+
+
+# What failures mean, and what is never told
+
+
+@pytest.mark.parametrize("token", ["hf_SECRETsecret", "hf_SECRET secret", "hf_SECRETsecret\r\n"])
+def test_a_token_that_the_hub_does_not_know(fake_hub, vae2d_folder, token):
+    fake_hub.publish("org/private", vae2d_folder)
+    fake_hub.repositories["org/private"].private = True
+    model = make_tiny("VAE2D")
+    for call, expected in (
+        (lambda: lvmzoo.from_pretrained("org/private", token=token), CheckpointError),
+        (lambda: model.push_to_hub("org/new", token=token), OSError),
+    ):
+        with pytest.raises(expected, match="the Hub does not know the token") as caught:
+            call()
+        assert "secret" not in str(caught.value).lower()
+    assert equal(lvmzoo.from_pretrained("org/private", token=f"{TOKEN}\n"), model)
+    model.push_to_hub("org/new", token=f" {TOKEN}\n")
+
+
+def test_uploads_without_a_token_or_a_name(fake_hub):
+    model = make_tiny("VAE2D")
+    with pytest.raises(ValueError, match="no Hub token: set HF_TOKEN"):
+        model.push_to_hub("org/name")
+    with pytest.raises(ValueError, match="Repo id"):
+        model.push_to_hub("org/na me", token=TOKEN)
+    assert not fake_hub.requests
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("for url 'http://me:S3CRET@host:80/a/b'", "for url 'http://host:80/a/b'"),
-        ("proxy https://me@host failed", "proxy https://host failed"),
-        ("http://me:S3@CRET@host/a", "http://host/a"),
+        ("http://me:S3@CRET@host/a\nmore", "http://host/a"),
         ("(http://cdn/a?Signature=S3CRET&Key=1) and more", "(http://cdn/a) and more"),
         ("two: s3://a:S3CRET@b/c and http://d:S3CRET@e", "two: s3://b/c and http://e"),
         ("write to me@home, why?", "write to me@home, why?"),
+        ("header b'Bearer hf_S3CRET\\n' is illegal", "header b'Bearer ...\\n' is illegal"),
     ],
 )
-def test_urls_are_told_without_what_is_secret_in_them(text, expected):
-    assert hub.without_secrets(text) == expected
+def test_reasons_hold_no_secrets(text, expected):
+    assert hub.reason(OSError(text), "hf_S3CRET\n") == expected
 
 
-@pytest.mark.parametrize("user", ["me:S3CRET", "me:S3/CRET", "me:S3@CRET"])
-def test_the_endpoints_password(monkeypatch, user):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://{user}@hub.example")
-    error = OSError(f"no answer from http://{user}@hub.example/org/name\nmore")
-    for why in (hub.why_not_read, hub.why_not_written):
-        assert "CRET" not in why(error)
-        assert "http://hub.example/org/name" in why(error)
-
-
-def test_no_password_in_the_errors_of_a_load_or_an_upload(fake_hub, monkeypatch):
-    constants = huggingface_hub.constants
+def test_no_password_of_the_endpoint_is_told(fake_hub, monkeypatch):
     secret = fake_hub.url.replace("//", "//me:S3CRET@")
-    monkeypatch.setattr(constants, "ENDPOINT", secret)
-    monkeypatch.setattr(
-        constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        secret + "/{repo_id}/resolve/{revision}/{filename}",
-    )
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", secret)
     fake_hub.fault = lambda method, path: 418
-    with pytest.raises(lvmzoo.CheckpointError) as caught:
+    with pytest.raises(CheckpointError, match="418") as caught:
         lvmzoo.from_pretrained("org/name")
-    assert "418" in str(caught.value)
     assert "CRET" not in str(caught.value)
-    with pytest.raises(OSError, match="cannot push to org/name") as refused:
-        lvmzoo.create_model("vae2d_gaussian1").push_to_hub("org/name", token=fake_hub.token)
-    assert "CRET" not in str(refused.value)
-
-
-def test_commits_are_told_from_branches():
-    assert hub.is_commit("0123456789abcdef0123456789abcdef01234567")
-    for other in (None, "", "main", "v1", "0" * 39, "0" * 41, "G" * 40):
-        assert not hub.is_commit(other)

@@ -1,13 +1,8 @@
-import copy
 import dataclasses
-import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -15,7 +10,7 @@ from support import ROOT
 from support.factories import ENTRIES
 
 import lvmzoo
-from lvmzoo.registry import DATASETS, UnknownModelError, read_index
+from lvmzoo.registry import DATASETS, UnknownModelError
 
 
 def test_list_is_sorted_and_matches_patterns():
@@ -60,15 +55,10 @@ def test_facts_are_shown_for_people(zoo):
     assert lines[lines.index("metrics:") + 1] == "  elbo: -1.5"
     assert any(line.startswith("  model: name vae_mnist.safetensors, sha256 ") for line in lines)
     assert "revision: -" in lines
-    html = dataclasses.replace(info, licence="<b>&")._repr_html_()
-    table = ElementTree.fromstring(html)
+    table = ElementTree.fromstring(dataclasses.replace(info, licence="<b>&")._repr_html_())
     rows = {row[0].text: row[1].text for row in table}
-    assert table.tag == "table"
-    assert rows["name"] == "vae_mnist"
-    assert rows["  elbo"] == "-1.5"
-    assert rows["licence"] == "<b>&"
-    rows["licence"] = info.licence
-    assert [f"{key}: {value or ''}".rstrip() for key, value in rows.items()] == lines
+    assert (rows["name"], rows["  elbo"], rows["licence"]) == ("vae_mnist", "-1.5", "<b>&")
+    assert len(rows) == len(lines)
 
 
 @pytest.mark.parametrize("name", lvmzoo.list_models())
@@ -93,48 +83,21 @@ def test_unknown_entry_names_the_nearest():
         lvmzoo.model_info("qqqqqq")
 
 
-@pytest.mark.parametrize("name", ["vae_mnist", "vqvae_gated_mnist"])
-def test_nobody_can_change_what_others_get(name):
-    before = asdict(lvmzoo.model_info(name))
-    info = lvmzoo.model_info(name)
-    for facts in (info.metrics, info.files, info.config, read_index()[name], read_index()):
-        facts.clear()
-    assert asdict(lvmzoo.model_info(name)) == before
-    assert name in lvmzoo.list_models(pretrained=True)
-    json.dumps(before)
-    info = lvmzoo.model_info(name)
-    assert pickle.loads(pickle.dumps(info)) == copy.deepcopy(info) == info
-
-
-SCRIPT = """
-import lvmzoo, sys
-print(len(lvmzoo.list_models()), lvmzoo.list_models(pretrained=True))
-lvmzoo.create_model("vae2d_gaussian2")
-print(lvmzoo.create_model("vae2d_gaussian1", pretrained=True).sample(2).shape)
-"""
-
-
-def run_from(path: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(path)}
-    command = [sys.executable, "-c", SCRIPT]
-    return subprocess.run(
-        command, env=environment, cwd="/", capture_output=True, text=True, encoding="utf-8"
-    )
-
-
-def test_from_a_zip_file_and_without_its_data(zoo, tmp_path):
+def test_a_copy_without_its_data(tmp_path):
     ignored = shutil.ignore_patterns("weights", "__pycache__")
-    package = Path(shutil.copytree(ROOT / "lvmzoo", tmp_path / "site/lvmzoo", ignore=ignored))
-    done = run_from(tmp_path / "site")
-    assert done.returncode == 1
-    assert f"{len(lvmzoo.list_models())} []" in done.stdout
+    shutil.copytree(ROOT / "lvmzoo", tmp_path / "lvmzoo", ignore=ignored)
+    script = (
+        "import lvmzoo\n"
+        "assert lvmzoo.list_models() and not lvmzoo.list_models(pretrained=True)\n"
+        "lvmzoo.create_model('vae2d_gaussian2')\n"
+        "lvmzoo.create_model('vae2d_gaussian1', pretrained=True)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd="/", capture_output=True, text=True
+    )
     assert "this copy of lvmzoo was packed without its data" in done.stderr
     assert "weights/index.json is absent" in done.stderr
-    shutil.copytree(zoo.root, package / "weights")
-    archive = shutil.make_archive(str(tmp_path / "lvmzoo"), "zip", tmp_path / "site")
-    done = run_from(Path(archive))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(f" {sorted(ENTRIES)}\ntorch.Size([2, 2])\n")
 
 
 def test_unknown_attribute():

@@ -8,7 +8,7 @@ import torch
 
 # Numbers go as lists; integers become Int32Array, others Float32Array, as the worker takes them.
 _CALL = """async ({ method, args, integers, floats }) => {
-    const { call } = await import("/js/zoo.js");
+    const { call } = await import(new URL("zoo.js", document.querySelector("script").src));
     const dense = (value) => {
         if (Array.isArray(value) || ArrayBuffer.isView(value)) return Array.from(value);
         if (value === null || typeof value !== "object") return value;
@@ -26,9 +26,9 @@ _CALL = """async ({ method, args, integers, floats }) => {
 
 
 def opened(open_page, site: str, model: str, *, view: str = "", query: str = "", **options) -> Any:
-    """Open a view of a model and wait until the model is loaded."""
+    """Open a view of a model and wait until it is shown."""
     page = open_page(f"{site}#/{quote(model, safe='')}/{view}?{query}", **options)
-    page.wait_for_selector("[role=tab][aria-selected=true]")
+    page.wait_for_selector(".panel canvas, .panel table")
     return page
 
 

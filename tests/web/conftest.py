@@ -20,8 +20,6 @@ ARGUMENTS = (
     "--no-sandbox",
     "--disable-dev-shm-usage",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
 )
 
 
@@ -49,13 +47,6 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def bare():
-    """The address of the page without models, for what needs none."""
-    with page_server((ROOT / "web/page",)) as server, running(server) as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
 def own_model(tmp_path_factory) -> Path:
     """A folder with a small model that is no entry."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
@@ -78,18 +69,21 @@ def site(tmp_path_factory, own_model):
 
 @pytest.fixture
 def open_page(browser):
-    """Open an address; the page must fetch nothing from elsewhere and report no error."""
+    """Open an address; nothing comes from elsewhere and, unless faulty, no error is logged."""
     contexts, faults = [], []
 
-    def open_(address: str, **options):
+    def open_(address: str, *, faulty: bool = False, routes=(), **options):
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(180_000)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        local = (address.split("#")[0], "blob:", "data:")
+        page.set_default_timeout(120_000)
+        for pattern, handler in routes:
+            page.route(pattern, handler)
+        local = (address.split("#")[0].rsplit("/", 1)[0], "blob:", "data:")
         page.on("request", lambda r: None if r.url.startswith(local) else faults.append(r.url))
+        if not faulty:
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
         page.goto(address)
         return page
 
@@ -100,23 +94,16 @@ def open_page(browser):
 
 
 @pytest.fixture(scope="session")
-def blank(browser, bare):
-    """An empty document of the page's origin."""
-    page = browser.new_page()
-    page.route(bare + "blank", lambda route: route.fulfill(body="", content_type="text/html"))
-    page.goto(bare + "blank")
-    yield page
-    page.close()
-
-
-@pytest.fixture
-def run(blank):
+def run(browser):
     """Run JavaScript with the page's modules: run("image.js", "(module, argument) => ...", 1)."""
+    with page_server((ROOT / "web/page",)) as server, running(server) as address:
+        page = browser.new_page()
+        page.route("**/blank", lambda route: route.fulfill(body="", content_type="text/html"))
+        page.goto(address + "blank")
 
-    def run_(module: str, function: str, argument=None):
-        code = (
-            f"async (a) => {{ const m = await import('/js/{module}'); return ({function})(m, a); }}"
-        )
-        return blank.evaluate(code, argument)
+        def run_(module: str, function: str, argument=None):
+            code = f"async (a) => ({function})(await import('/js/{module}'), a)"
+            return page.evaluate(code, argument)
 
-    return run_
+        yield run_
+        page.close()

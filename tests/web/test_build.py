@@ -1,6 +1,6 @@
 import json
+import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
@@ -10,113 +10,101 @@ from lvmzoo import model_info
 from web import build
 
 
-def run(*arguments, status: int = 0) -> str:
-    result = CliRunner().invoke(build.main, [str(a) for a in arguments])
-    assert result.exit_code == status, result.output
-    return result.output
-
-
 @pytest.fixture
-def exported(monkeypatch, tmp_path):
-    """A build without npm and without exporting; yields what would have been exported."""
-    names = []
+def built(monkeypatch, tmp_path):
+    """Build a site without npm and exporting; `built.exported` holds what would be exported."""
 
     def add_model(name, folder):
-        names.append(name)
+        built_.exported.append(name)
         folder.mkdir(parents=True, exist_ok=True)
         info = model_info(name)
-        about = {"model_class": info.model_class, "dataset": info.dataset, "lvmzoo": "0"}
+        weights = {part: file.sha256 for part, file in info.files.items()}
+        about = {"model_class": info.model_class, "dataset": info.dataset, "weights": weights}
         about |= {"files": {"encode.onnx": {"bytes": 7}}, "lvmzoo": build.__version__}
-        about["weights"] = {part: file.sha256 for part, file in info.files.items()}
-        for file in ("encode.onnx", "samples.png"):
-            (folder / file).write_bytes(b"\0" * 7)
-        (folder / "lvmzoo.json").write_text(json.dumps(about))
+        for file in ("encode.onnx", "samples.png", "lvmzoo.json"):
+            (folder / file).write_text(json.dumps(about))
         return about
 
+    def built_(*arguments: str, status: int = 0) -> str:
+        result = CliRunner().invoke(build.main, ["-o", str(tmp_path / "site"), *arguments])
+        assert result.exit_code == status, result.output
+        return result.output
+
+    built_.exported = []
     monkeypatch.setattr(build, "add_model", add_model)
     monkeypatch.setattr(build, "install", lambda: None)
     monkeypatch.setattr(build, "FILES", {})
-    return names
+    return built_
 
 
-def test_a_build_has_the_page_the_models_and_their_cards(exported, tmp_path):
-    output = run("-o", tmp_path / "site", "vae_mnist", "vae2d_gaussian1")
-    assert exported == ["vae_mnist", "vae2d_gaussian1"]
-    rows = json.loads((tmp_path / "site/models/index.json").read_text())
-    assert [row["name"] for row in rows] == exported
-    assert all((tmp_path / "site" / row["card"]).exists() for row in rows)
-    assert rows[0]["bytes"] == 7
-    assert rows[0]["parameters"] == model_info("vae_mnist").parameters
-    assert "PSNR" in rows[0]["headline"]
-    points = json.loads((tmp_path / "site/models" / rows[1]["points"]).read_text())
-    assert len(points) == build.SHOWN_POINTS
-    assert (tmp_path / "site/js/main.js").read_text() == (ROOT / "web/page/js/main.js").read_text()
-    assert f"lvmzoo demo --site {tmp_path / 'site'}" in output
+def test_a_build_has_the_page_the_models_and_their_cards(built, tmp_path):
+    site = tmp_path / "site"
+    assert str(site) in built("--link", "Docs", "docs/?a&b", "vae_mnist", "vae2d_gaussian1")
+    image, plane = json.loads((site / "models/index.json").read_text())
+    assert [image["name"], plane["name"]] == built.exported == ["vae_mnist", "vae2d_gaussian1"]
+    assert all((site / path).exists() for path in (image["card"], image["pictures"], ".nojekyll"))
+    assert (image["bytes"], image["parameters"]) == (7, model_info("vae_mnist").parameters)
+    assert len(json.loads((site / "models" / plane["points"]).read_text())) == build.SHOWN_POINTS
+    index = (site / "index.html").read_text()
+    assert '<a href="docs/?a&amp;b">Docs</a></footer>' in index
+    addresses = re.findall(r'(?:href|src)="(?!docs|data:|#)(.*?)"', index)
+    assert all((site / address).is_file() for address in addresses)
 
 
-def test_what_is_exported_already_is_not_exported_again(exported, tmp_path):
+def test_models_are_exported_when_they_must_be_and_removed_when_not_asked_for(built, tmp_path):
     folder = tmp_path / "site/models/vae_mnist"
     for _ in range(2):
-        run("-o", tmp_path / "site", "vae_mnist")
-    assert exported == ["vae_mnist"]
+        built("vae_mnist")
+    assert built.exported == ["vae_mnist"]
     (folder / "encode.onnx").unlink()
-    run("-o", tmp_path / "site", "vae_mnist")
-    about = json.loads((folder / "lvmzoo.json").read_text())
-    about["weights"]["model"] = "other"
-    (folder / "lvmzoo.json").write_text(json.dumps(about))
-    run("-o", tmp_path / "site", "vae_mnist")
-    assert exported == ["vae_mnist"] * 3
+    built("vae_mnist")
+    about = (folder / "lvmzoo.json").read_text()
+    (folder / "lvmzoo.json").write_text(about.replace('"model": "', '"model": "other'))
+    built("vae_mnist")
+    assert built.exported == ["vae_mnist"] * 3
+    built("vae2d_gaussian1")
+    for part in ("models/*/", "cards/*.md"):
+        assert [path.stem for path in (tmp_path / "site").glob(part)] == ["vae2d_gaussian1"]
 
 
-def test_an_unknown_entry_is_refused_before_any_work(exported, tmp_path):
-    output = run("-o", tmp_path / "site", "vae_mnits", status=2)
-    assert "did you mean vae_mnist" in output
+def test_another_page_lies_in_another_folder(built, monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "WEB", tmp_path)
+    shutil.copytree(ROOT / "web/page", tmp_path / "page")
+    versions = []
+    for text in ("", "", "// new"):
+        with (tmp_path / "page/js/main.js").open("a") as script:
+            script.write(text)
+        built("vae2d_gaussian1")
+        versions += (tmp_path / "site").glob("page-*")
+    assert versions[0] == versions[1] != versions[2]
+    assert len(versions) == 3  # one at a time
+
+
+def test_an_unknown_entry_is_refused_before_any_work(built, tmp_path):
+    assert "did you mean vae_mnist" in built("vae_mnits", status=2)
     assert not (tmp_path / "site").exists()
 
 
-def test_without_npm_the_build_says_so(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (None, r"npm is needed, which comes with Node\.js"),
+        ("echo no space >&2; exit 1", "no space"),
+    ],
+)
+def test_without_npm_or_its_help_the_build_says_so(monkeypatch, tmp_path, script, message):
+    npm = tmp_path / "npm"
+    npm.write_text(f"#!/bin/sh\n{script}")
+    npm.chmod(0o755)
+    (tmp_path / "package-lock.json").touch()
     monkeypatch.setattr(build, "WEB", tmp_path)  # where nothing is installed
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match=r"npm is needed, which comes with Node\.js"):
-        build.install()
-
-
-@pytest.fixture
-def npm(monkeypatch, tmp_path):
-    """Have a script stand for npm, in a folder where nothing is installed."""
-
-    def stand(*lines: str) -> None:
-        script = tmp_path / "npm"
-        script.write_text("\n".join(["#!/bin/sh", *lines]))
-        script.chmod(0o755)
-        (tmp_path / "package-lock.json").touch()
-        monkeypatch.setattr(build, "WEB", tmp_path)
-        monkeypatch.setattr(shutil, "which", lambda name: str(script))
-
-    return stand
-
-
-def test_builds_that_start_at_once_install_once(npm):
-    # Like the real one, it cannot stand another beside it.
-    made = "mkdir node_modules && touch node_modules/.package-lock.json"
-    npm("mkdir busy || exit 1", "sleep 0.2", made, "rmdir busy")
-    with ThreadPoolExecutor(3) as builds:
-        for started in [builds.submit(build.install) for _ in range(3)]:
-            started.result()
-
-
-def test_npm_that_fails_is_quoted(npm):
-    npm("echo 'no space' >&2", "echo 'A complete log of this run' >&2", "exit 1")
-    with pytest.raises(RuntimeError, match=r"names: no space$"):
+    monkeypatch.setattr(shutil, "which", lambda name: script and str(npm))
+    with pytest.raises(RuntimeError, match=message):
         build.install()
 
 
 def test_the_lock_file_pins_what_the_page_takes_from_npm():
-    package = json.loads((ROOT / "web/package.json").read_text())
-    lock = json.loads((ROOT / "web/package-lock.json").read_text())
-    assert set(package["dependencies"]) == set(build.FILES)
-    for name, version in package["dependencies"].items():
-        assert lock["packages"][f"node_modules/{name}"]["version"] == version
-    parts = [part for name, part in lock["packages"].items() if name]
-    assert all(part["integrity"] for part in parts)
-    assert not any("resolved" in part for part in parts)  # from the registry that npm is set up for
+    lock = json.loads((ROOT / "web/package-lock.json").read_text())["packages"]
+    assert set(lock.pop("")["dependencies"]) == set(build.FILES)
+    assert all(part["integrity"] for part in lock.values())
+    assert not any("resolved" in part for part in lock.values())  # from the user's own registry

@@ -1,6 +1,5 @@
 """How the page draws a code, beside `lvmzoo.priors.sampling`."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -8,8 +7,6 @@ from lvmzoo.priors.sampling import draw_codes
 
 DRAW = """({ drawCodes }, { logits, noise, numCodes, options }) =>
     Array.from(drawCodes(Float32Array.from(logits), Float32Array.from(noise), numCodes, options))"""
-LOG_PROB = """({ logProb }, { logits, codes, numCodes, cells }) =>
-    Array.from(logProb(Float32Array.from(logits), codes, numCodes, cells))"""
 
 
 @pytest.mark.parametrize("temperature", [1, 0.5, 1e-6, 3])
@@ -23,12 +20,3 @@ def test_codes_are_drawn_as_python_does(run, temperature, top_p):
     argument = {"logits": logits.flatten().tolist(), "noise": noise.flatten().tolist()}
     got = run("sampling.js", DRAW, argument | {"numCodes": 16, "options": options})
     assert got == draw_codes(logits, noise, temperature, None, top_p).tolist()
-
-
-def test_the_log_probability_of_each_code(run):
-    logits = torch.randn(2, 5, 2, 3, generator=torch.Generator().manual_seed(0))
-    codes = torch.arange(12).view(2, 2, 3) % 5
-    argument = {"logits": logits.flatten().tolist(), "codes": codes.flatten().tolist()}
-    got = run("sampling.js", LOG_PROB, argument | {"numCodes": 5, "cells": 6})
-    wanted = logits.log_softmax(1).gather(1, codes[:, None]).flatten()
-    assert np.allclose(got, wanted, atol=1e-6)

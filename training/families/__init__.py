@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from lvmzoo.checkpoint import Skeleton
 from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo
 from training.families.base import Family, config_of
@@ -15,9 +14,7 @@ __all__ = ["component_config", "config_of", "family_of", "recipe_of"]
 
 def component_config(info: ModelInfo, component: str) -> dict[str, Any]:
     """Return what a component of an entry's model depends on, of the model's config."""
-    with Skeleton():
-        model = model_class(info.model_class)(config_of(info))
-    return model.component_config(component)
+    return model_class(info.model_class).component_config(config_of(info), component)
 
 
 def family_of(model_class_name: str) -> Family:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lvmzoo import save_images
+from lvmzoo.checkpoint import fingerprint
 from lvmzoo.checks import check_count
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo
@@ -162,7 +163,8 @@ class _PriorObjective(Objective):
         if len(split.x.shape) == 3:
             self.codes.append(self.x)
         elif scratch is not None:
-            of = hashlib.sha256(f"{model.autoencoder_sha256()} {sha256(split)}".encode())
+            weights = fingerprint(model.autoencoder.state_dict())
+            of = hashlib.sha256(f"{weights} {sha256(split)}".encode())
             for copy in range({"none": 1, "flip": 2}.get(recipe.augment, recipe.copies)):
                 folder = scratch / f"codes-{recipe.augment}-{copy}-{of.hexdigest()[:16]}"
                 codes = self._encode_all(folder, copy, deadline)

@@ -6,17 +6,17 @@ repository of the layout that self-hosted mirrors serve.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import click
-from huggingface_hub import CommitOperationAdd, HfApi, get_token, hf_hub_download
 from huggingface_hub.utils import disable_progress_bars, validate_repo_id  # type: ignore
 from tqdm import tqdm
 
@@ -38,11 +38,9 @@ def build_entry(info: ModelInfo, folder: Path) -> None:
         CheckpointError: The entry has no weights, or they are not those of the registry.
         ValueError: It has no measured figures.
     """
-    if not info.pretrained:
-        raise CheckpointError(f"{info.name} has no weights yet")
+    loading.from_pretrained(info.name)  # checks every hash, shape and value
     if not (records.CARDS / f"{info.name}.json").exists():
         raise ValueError(f"{info.name} has no measured figures")
-    loading.from_pretrained(info.name)  # checks every hash, shape and value
     sources = {name: registry.WEIGHTS / file.name for name, file in info.files.items()}
     _fill(folder, info, records.read_record(info.name), sources, records.CARDS)
 
@@ -64,12 +62,11 @@ def build_run(name: str, run: Path, folder: Path) -> None:
         )
     model = loading.from_pretrained(run)
     record = {"run": facts, "test": records.read_json(figures)}
-    assert model.origin is not None
-    if record["test"]["weights"] != model.origin.sha256:
+    sha256, dtype = record["test"]["weights"], facts["recipe"]["dtype"]
+    if model.origin is None or sha256 != model.origin.sha256:
         raise ValueError(f"the figures of {run} were measured on other weights; evaluate it again")
     entry = model_info(facts["entry"])
     sources = {part: run / f"{part}.safetensors" for part in model.COMPONENTS}
-    dtype = facts["recipe"]["dtype"]
     info = replace(
         entry,
         name=name,
@@ -80,7 +77,7 @@ def build_run(name: str, run: Path, folder: Path) -> None:
         data_licence="that of the pictures" if facts.get("own_pictures") else entry.data_licence,
         parameters=record["test"]["parameters"],
         files={
-            part: WeightsFile(path.name, model.origin.sha256[part], path.stat().st_size, dtype)
+            part: WeightsFile(path.name, sha256[part], path.stat().st_size, dtype)
             for part, path in sources.items()
         },
     )
@@ -92,10 +89,8 @@ def _fill(
 ) -> None:
     files = {}
     for component, source in sources.items():
-        target = folder / f"{component}.safetensors"
-        shutil.copyfile(source, target)
-        read_component(target, sha256=info.files[component].sha256)
-        files[component] = replace(info.files[component], name=target.name)
+        files[component] = replace(info.files[component], name=f"{component}.safetensors")
+        shutil.copyfile(source, folder / files[component].name)
     write_config(folder, record["run"])
     write_json(folder / "metrics.json", record["test"])
     for picture in pictures.glob(f"{record['test']['entry']}_*.png"):
@@ -104,63 +99,32 @@ def _fill(
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def upload(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> str:
-    """Upload a folder to the Hub in one commit, and return the head commit.
-
-    The same content again makes none. Whatever the Hub refuses is a `ValueError`.
-    """
-    token = _token()
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    api = HfApi(token=token)
-    # Not upload_folder, which may spread a folder over several commits.
-    files = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
-    try:
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
-        public = private and not api.model_info(repo_id).private
-        if not public and revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        if not public:
-            commit = api.create_commit(repo_id, files, commit_message=_MESSAGE, revision=revision)
-            return str(commit.oid)
-    except Exception as error:  # of requests or httpx, as the version of huggingface_hub may be
-        reason = hub.why_not_written(error).replace(token, "…")
-        raise ValueError(f"cannot publish to {repo_id}: {reason}") from None
-    raise ValueError(f"{repo_id} exists and is public: make it private on the Hub first")
-
-
-def _token() -> str:
-    token = get_token()
-    if token is None:
-        raise ValueError("no Hub token: set HF_TOKEN or run `hf auth login`")
-    return token
-
-
-def commit_to_git(folder: Path, root: Path, repo_id: str) -> str:
-    """Commit a folder into the git repository `root/models/ORG/NAME`; return the head commit.
+def commit_to_git(fill: Callable[[Path], None], root: Path, repo_id: str) -> str:
+    """Commit what is filled in to the git repository `root/models/ORG/NAME`; return the commit.
 
     The repository is made if it is absent; the same content again makes no new commit.
     """
     repository = root / "models" / repo_id
+    with atomic_folder(repository) as folder:
+        fill(folder)
     if not (repository / ".git").exists():
-        repository.mkdir(parents=True, exist_ok=True)
-        _git(repository, "init", "--quiet", "--initial-branch=main")
-    with atomic_folder(repository) as staged:
-        shutil.copytree(folder, staged, dirs_exist_ok=True)
-    _git(repository, "add", "--all")
+        _git(repository, "init", "--quiet", "--initial-branch=main", "--template=")
+    _git(repository, "add", "--all", "--force")
     if _git(repository, "status", "--porcelain"):
         _git(repository, "commit", "--quiet", "-m", _MESSAGE)
     return _git(repository, "rev-parse", "HEAD")
 
 
 def _git(repository: Path, *arguments: str) -> str:
-    # The user's own settings must not change the bytes, ask for a key, or be needed.
-    settings = "user.name=lvmzoo user.email=lvmzoo@localhost commit.gpgsign=false "
-    settings += "core.autocrlf=false core.hooksPath=/dev/null"
-    given = [part for setting in settings.split() for part in ("-c", setting)]
-    command = ["git", "-C", str(repository), *given, *arguments]
+    # The user's settings must not change the bytes, leave files out, ask for a key, or be needed.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    environment |= {"GIT_ATTR_NOSYSTEM": "1", "XDG_CONFIG_HOME": os.devnull}
+    for role in ("AUTHOR", "COMMITTER"):
+        environment |= {f"GIT_{role}_NAME": "lvmzoo", f"GIT_{role}_EMAIL": "lvmzoo@localhost"}
+    command = ["git", "-C", str(repository), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     except FileNotFoundError:
         raise ValueError("--git needs git, which is not installed") from None
     except subprocess.CalledProcessError as error:
@@ -174,76 +138,92 @@ def pin(info: ModelInfo, repo_id: str, revision: str | None) -> str:
 
     A repository that does not hold the entry's bytes is refused.
     """
-    if not info.pretrained:
-        raise ValueError(f"{info.name} has no weights yet")
-    try:
-        commit = str(HfApi().model_info(repo_id, revision=revision or "main").sha)
-        paths = {
-            component: hf_hub_download(repo_id, f"{component}.safetensors", revision=commit)
-            for component in info.files
-        }
-    except Exception as error:
-        raise ValueError(f"cannot look at {repo_id}: {hub.why_not_read(error)}") from None
+    names = {component: f"{component}.safetensors" for component in info.files}
+    folder = hub.fetch(repo_id, [*names.values()], revision=revision)
     for component, file in info.files.items():
-        read_component(Path(paths[component]), sha256=file.sha256, size=file.size)
-    index = dict(registry.read_index())
-    index[info.name] = {**index[info.name], "repository": repo_id, "revision": commit}
+        read_component(folder / names[component], sha256=file.sha256, size=file.size)
+    index = registry.read_index()
+    index[info.name] |= {"repository": repo_id, "revision": folder.name}
     records.write_index(index)
-    return commit
+    return folder.name
 
 
-def _check(to: Any, name: str | None) -> None:
-    """Refuse, before any work, options that do not fit together."""
-    on_hub = bool(to.repo_id or to.org) and not to.git
-    if to.everything == (name is not None):
-        raise click.UsageError("give an entry, or --all")
-    if to.everything and (to.run or to.repo_id):
-        raise click.UsageError("--all goes to --to, --git or --org, and without --run")
-    if to.repo_id and to.org:
-        raise click.UsageError("say where to: --repo-id or --org, not both")
-    if bool(to.folder) + (bool(to.git) or on_hub) != 1 and not (to.dry_run and not to.folder):
-        raise click.UsageError("say where to: one of --to, --git, --repo-id and --org")
-    if (to.private or to.revision or to.pinning) and not on_hub:
-        raise click.UsageError("--private, --revision and --pin are for --repo-id and --org")
-    if to.pinning and to.run:
-        raise click.UsageError("--pin is for entries: a run is not in the registry")
-    if to.repo_id and "/" not in to.repo_id:
-        raise click.UsageError(f"a repository is named ORG/NAME, not {to.repo_id}")
-    if on_hub or to.git:
-        validate_repo_id(_repository(to, name or "name"))
-    if on_hub and not (to.dry_run or to.pinning):
-        _token()
+@dataclass(frozen=True)
+class Target:
+    """Where things are published, as the options say."""
 
+    run: Path | None
+    everything: bool
+    folder: Path | None
+    repo_id: str | None
+    org: str | None
+    git: Path | None
+    private: bool
+    revision: str | None
+    pinning: bool
+    dry_run: bool
 
-def _repository(to: Any, name: str) -> str:
-    """Return the repository that something is published in under this name."""
-    return to.repo_id or f"{to.org or 'lvmzoo'}/{name}"
+    @property
+    def on_hub(self) -> bool:
+        """Whether it goes to the Hub."""
+        return bool(self.repo_id or self.org) and not self.git
 
+    def check(self, name: str | None) -> None:
+        """Refuse, before any work, options that do not fit together."""
+        places = bool(self.folder) + bool(self.git) + self.on_hub
+        refusals = {
+            "give an entry, or --all": self.everything == (name is not None),
+            "--all goes to --to, --git or --org, and without --run": self.everything
+            and (self.run or self.repo_id),
+            "say where to: one of --to, --git, --repo-id and --org": places > 1
+            or (self.repo_id and self.org)
+            or not (places or self.dry_run),
+            "--private, --revision and --pin are for --repo-id and --org": not self.on_hub
+            and (self.private or self.revision or self.pinning),
+            "--pin is for entries: a run is not in the registry": self.pinning and self.run,
+            f"a repository is named ORG/NAME, not {self.repo_id}": self.repo_id
+            and "/" not in self.repo_id,
+        }
+        for message, refused in refusals.items():
+            if refused:
+                raise click.UsageError(message)
+        validate_repo_id(self.repository(name or "name"))
 
-def _publish(to: Any, name: str) -> str:
-    """Publish an entry or a run; return a line about it."""
-    repo_id, on_hub = _repository(to, name), bool(to.repo_id or to.org)
-    if to.pinning:
-        return f"{name}: pinned to {repo_id} at {pin(model_info(name), repo_id, to.revision)}"
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if to.run is None:
-            build_entry(model_info(name), folder)
-        else:  # the card says how to load it: by its repository, else as a folder
-            local = f"./{to.folder.name if to.folder else name}"
-            build_run(repo_id if on_hub or to.git else local, to.run, folder)
-        if to.dry_run:
-            return _listing(name, folder)
-        if to.folder:
-            target = to.folder / name if to.everything else to.folder
-            with atomic_folder(target) as staged:
-                shutil.copytree(folder, staged, dirs_exist_ok=True)
+    def repository(self, name: str) -> str:
+        """Return the repository that something is published in under this name."""
+        return self.repo_id or f"{self.org or 'lvmzoo'}/{name}"
+
+    def fill(self, name: str, folder: Path) -> None:
+        """Write what is published into a folder."""
+        if self.run is None:
+            return build_entry(model_info(name), folder)
+        # The card says how to load it: by its repository, else as a folder.
+        if self.on_hub or self.git:
+            return build_run(self.repository(name), self.run, folder)
+        return build_run(f"./{self.folder.name if self.folder else name}", self.run, folder)
+
+    def publish(self, name: str) -> str:
+        """Publish an entry or a run; return a line about it."""
+        repo_id = self.repository(name)
+        if self.pinning:
+            return f"{name}: pinned to {repo_id} at {pin(model_info(name), repo_id, self.revision)}"
+        if self.folder and not self.dry_run:
+            target = self.folder / name if self.everything else self.folder
+            with atomic_folder(target) as folder:
+                self.fill(name, folder)
             return f"{name}: written to {target}"
-        if to.git:
-            commit = commit_to_git(folder, to.git, repo_id)
-            return f"{name}: {to.git}/models/{repo_id} at {commit}"
-        commit = upload(folder, repo_id, private=to.private, revision=to.revision)
-        return f"{name}: {repo_id} at {commit}"
+        if self.git and not self.dry_run:
+            commit = commit_to_git(lambda folder: self.fill(name, folder), self.git, repo_id)
+            return f"{name}: {self.git}/models/{repo_id} at {commit}"
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            self.fill(name, folder)
+            if self.dry_run:
+                return _listing(name, folder)
+            commit = hub.upload(
+                folder, repo_id, message=_MESSAGE, private=self.private, revision=self.revision
+            )
+        return f"{name}: {repo_id} at {commit.oid}"
 
 
 def _listing(name: str, folder: Path) -> str:
@@ -269,16 +249,18 @@ def _listing(name: str, folder: Path) -> str:
 @failing_cleanly
 def main(name: str | None, **given: Any) -> None:
     """Publish the entry NAME, or with --run a run under that name."""
-    to = SimpleNamespace(**given)
-    _check(to, name)
+    target = Target(**given)
+    target.check(name)
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     if name is not None:
-        print(_publish(to, name))
+        print(target.publish(name))
         return
     names = list_models(pretrained=True)
     failures = {}
     for entry in tqdm(names, disable=None):
         try:
-            tqdm.write(_publish(to, entry))
+            tqdm.write(target.publish(entry))
         except (ValueError, CheckpointError, OSError) as error:
             failures[entry] = str(error)
     print(f"published {len(names) - len(failures)} of {len(names)} entries")

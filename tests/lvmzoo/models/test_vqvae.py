@@ -1,6 +1,5 @@
 """Tests of the VQ-VAE: methods, training step, files, the autoencoder's identity, bad input."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 
 import lvmzoo
-from lvmzoo.checkpoint import CheckpointError
 from lvmzoo.models.vqvae import VQVAE, VQVAEConfig
 
 CONFIG = VQVAEConfig(
@@ -230,47 +228,6 @@ def test_save_and_load_round_trip(model, x, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def write(model: VQVAE, folder, dtype: torch.dtype) -> None:
-    model.save_pretrained(folder)
-    for component in model.COMPONENTS:
-        (folder / f"{component}.safetensors").write_bytes(model.serialize(component, dtype))
-
-
-def test_half_precision_files_saved_again_in_float32_still_load(gated, x, tmp_path):
-    write(gated, tmp_path / "half", torch.float16)
-    half = lvmzoo.from_pretrained(tmp_path / "half")
-    assert half.autoencoder_sha256() == half.origin.sha256["autoencoder"]
-    half.save_pretrained(tmp_path / "single")
-    single = lvmzoo.from_pretrained(tmp_path / "single")
-    assert single.origin.sha256["autoencoder"] != half.origin.sha256["autoencoder"]
-    assert single.autoencoder_sha256() == half.autoencoder_sha256()
-    assert torch.equal(single.reconstruct(x), half.reconstruct(x))
-
-
-def test_models_that_differ_in_the_prior_share_the_autoencoders_file():
-    plain, gated = make("pixelcnn"), make("gated_pixelcnn")
-    gated.autoencoder.load_state_dict(plain.autoencoder.state_dict())
-    assert plain.serialize("autoencoder") == gated.serialize("autoencoder")
-    assert plain.serialize("prior") != gated.serialize("prior")
-
-
-def test_a_prior_with_another_autoencoder_is_refused(gated, tmp_path):
-    gated.save_pretrained(tmp_path)
-    (tmp_path / "autoencoder.safetensors").write_bytes(make(seed=1).serialize("autoencoder"))
-    with pytest.raises(CheckpointError, match="saved for another autoencoder"):
-        lvmzoo.from_pretrained(tmp_path)
-
-
-def test_a_prior_of_another_kind_is_refused(gated, tmp_path):
-    gated.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    (tmp_path / "config.json").write_text(
-        json.dumps(config | {"prior": "pixelcnn"}), encoding="utf-8"
-    )
-    with pytest.raises(CheckpointError, match="another model or config"):
-        lvmzoo.from_pretrained(tmp_path)
-
-
 def test_a_changed_autoencoder_is_saved_as_what_it_is(gated, tmp_path):
     with torch.no_grad():
         gated.autoencoder.quantizer.codebook.add_(1)
@@ -405,11 +362,3 @@ def test_pictures_of_other_sizes(size, downsampling, layers):
     model(x).loss.backward()
     used = {name for name, p in model.autoencoder.named_parameters() if p.grad is not None}
     assert used == dict(model.autoencoder.named_parameters()).keys()
-
-
-def test_what_came_later_is_left_out_of_files_at_its_default():
-    later = {"downsampling", "width", "stem_width", "stem_layers", "norm_groups"}
-    metadata = make().component_metadata("autoencoder")
-    assert not later & metadata["config"].keys()
-    deeper = VQVAE(replace(CONFIG, stem_layers=1)).component_metadata("autoencoder")
-    assert later & deeper["config"].keys() == {"stem_layers"}

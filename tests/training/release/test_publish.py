@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from support.publishing import FILES, NAME, publish
 
 import lvmzoo
 from lvmzoo import registry
-from lvmzoo.checkpoint import config_dict
+from lvmzoo.checkpoint import component_bytes, config_dict
 from training.release import records
 
 
@@ -59,6 +60,8 @@ def test_all_entries_get_a_folder_each(tmp_path):
     text = publish("--all", "--to", tmp_path / "zoo")
     assert f"published {len(names)} of {len(names)} entries" in text
     assert sorted(p.name for p in (tmp_path / "zoo").iterdir()) == names
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "zoo" / NAME).stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_bundled_bytes_must_be_those_of_the_registry(index, tmp_path):
@@ -184,7 +187,7 @@ def test_a_run_needs_figures_of_its_own_bytes(run, tmp_path):
     other.config = lvmzoo.from_pretrained(run).config
     with torch.no_grad():
         next(other.parameters()).add_(1)
-    (run / "model.safetensors").write_bytes(other.serialize())
+    (run / "model.safetensors").write_bytes(component_bytes(other))
     target = tmp_path / "published"
     assert "measured on other weights" in publish("mine", "--run", run, "--to", target, status=1)
     (run / "evaluation/metrics.test.json").unlink()
@@ -199,12 +202,23 @@ def test_a_run_needs_figures_of_its_own_bytes(run, tmp_path):
 
 
 def git(repository: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", repository, *arguments], capture_output=True, check=True)
+    own = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    command = ["git", "-C", repository, *arguments]
+    done = subprocess.run(command, capture_output=True, check=True, env=own)
     return done.stdout.decode().strip()
 
 
 def test_git_repository_of_a_mirror(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "no-identity-here"))
+    for name, text in {
+        "ignore": "*.safetensors\n*.png\n",
+        "attributes": "*.safetensors filter=lfs\n",
+        "config": f"[core]\nexcludesFile={tmp_path}/git/ignore\nautocrlf = true\n",
+    }.items():
+        (tmp_path / "git").mkdir(exist_ok=True)
+        (tmp_path / "git" / name).write_text(text)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "git/config"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "somewhere-else"))
     first = publish(NAME, "--git", tmp_path / "mirrors")
     assert publish(NAME, "--git", tmp_path / "mirrors") == first
     repository = tmp_path / "mirrors/models/lvmzoo" / NAME

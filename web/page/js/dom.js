@@ -1,5 +1,7 @@
 // Elements, pictures on canvases, and messages.
 
+import { UserError } from "./errors.js";
+
 /** Make an element: h("p", { class: "hint" }, "text", otherElement). */
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -10,7 +12,7 @@ export function h(tag, attributes = {}, ...children) {
       element.setAttribute(name, value);
     }
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== false));
+  element.append(...children.flat().filter((child) => (child ?? false) !== false));
   return element;
 }
 
@@ -38,14 +40,12 @@ export function canvasOf(images, [channels, height, width], index = 0, label = "
   return canvas;
 }
 
-/** Image `index` of (n, C, S, S), as a copy. */
-export function imageAt(images, shape, index) {
-  const size = shape.reduce((a, b) => a * b);
-  return images.slice(index * size, (index + 1) * size);
-}
-
 export function figure(content, caption, attributes = {}) {
   return h("figure", attributes, content, h("figcaption", {}, caption));
+}
+
+export function button(text, onclick, attributes = {}) {
+  return h("button", { type: "button", onclick, ...attributes }, text);
 }
 
 export function megabytes(bytes) {
@@ -55,10 +55,10 @@ export function megabytes(bytes) {
 /** Tell the user what went wrong, until it is closed or something else is done. */
 export function report(error) {
   if (error.name === "AbortError") return;
-  const sentence = error.sentence || error.name === "FetchError" || error.name === "PictureError";
-  if (!sentence) console.error(error);
-  const text = sentence ? error.message : `Something went wrong: ${error.message}`;
-  const close = h("button", { type: "button", "aria-label": "Close", onclick: quiet }, "×");
+  const known = error instanceof UserError;
+  if (!known) console.error(error);
+  const text = known ? error.message : `Something went wrong: ${error.message}`;
+  const close = button("×", quiet, { "aria-label": "Close" });
   document.getElementById("messages").replaceChildren(h("p", {}, text, close));
 }
 

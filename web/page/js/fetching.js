@@ -1,64 +1,58 @@
-// Files that are whole: fetched with progress, of the right size and hash, or a sentence.
+// Files that are whole, fetched with progress, or a sentence that says what is wrong.
 
-/** What went wrong with a file of this page, in a sentence. */
-export class FetchError extends Error {
-  name = "FetchError";
-}
+import { UserError } from "./errors.js";
 
 /**
  * Fetch a file as Uint8Array.
  *
- * @param bytes the size that it must have, if known
  * @param sha256 its hash, which is compared where the browser can compute one
  * @param onSize called with the size that the server announces
  * @param onBytes called with how many bytes came in
  */
-export async function fetchBytes(url, options = {}) {
-  const { bytes = null, sha256 = null, onSize = null, onBytes = null } = options;
-  const name = String(url).split("/").pop();
-  const response = await request(url, name);
-  onSize?.(Number(response.headers.get("Content-Length") ?? 0));
-  const reader = response.body.getReader();
-  const chunks = [];
-  let length = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    chunks.push(value);
-    length += value.length;
-    onBytes?.(value.length);
+export async function fetchBytes(url, { sha256 = null, onSize = null, onBytes = null } = {}) {
+  const response = await request(url);
+  onSize?.(Number(response.headers.get("Content-Length")));
+  const counted = new TransformStream({
+    transform(chunk, out) {
+      onBytes?.(chunk.length);
+      out.enqueue(chunk);
+    },
+  });
+  const data = await new Response(response.body.pipeThrough(counted)).arrayBuffer().catch(() => {
+    throw new UserError(`The connection broke while ${nameOf(url)} was fetched.`);
+  });
+  // Browsers offer no hash to pages that come neither by https nor from this machine.
+  if (sha256 !== null && crypto.subtle && (await hashOf(data)) !== sha256) {
+    throw new UserError(`${nameOf(url)} is not the file that belongs to this page: reload it.`);
   }
-  const data = new Uint8Array(length);
-  let offset = 0;
-  for (const chunk of chunks) {
-    data.set(chunk, offset);
-    offset += chunk.length;
-  }
-  const wrong = bytes !== null && length !== bytes;
-  if (wrong || (sha256 !== null && !(await hasHash(data, sha256)))) {
-    throw new FetchError(`${name} is not the file that lvmzoo.json describes; build the page anew.`);
-  }
-  return data;
+  return new Uint8Array(data);
 }
 
-/** Fetch JSON. */
+/** Fetch JSON, and never a copy that the server may have renewed. */
 export async function fetchJson(url) {
-  return (await request(url, String(url).split("/").pop())).json();
+  return (await request(url, { cache: "no-cache" })).json();
 }
 
-async function request(url, name) {
-  let response;
-  try {
-    response = await fetch(url);
-  } catch {
-    throw new FetchError(`${name} cannot be fetched: the server does not answer.`);
-  }
-  if (!response.ok) throw new FetchError(`${name} cannot be fetched (${response.status}).`);
-  return response;
+export async function fetchText(url) {
+  return (await request(url)).text();
 }
 
-async function hasHash(data, sha256) {
-  if (!crypto.subtle) return true; // pages that come neither by https nor from this machine
+async function request(url, options = {}) {
+  const response = await fetch(url, options).catch(() => {
+    throw new UserError(`${nameOf(url)} cannot be fetched: the server does not answer.`);
+  });
+  if (response.ok) return response;
+  throw new UserError(
+    `${nameOf(url)} cannot be fetched (${response.status}). ` +
+      "If the site has changed since you opened this page, reload it.",
+  );
+}
+
+function nameOf(url) {
+  return url.pathname.split("/").pop();
+}
+
+async function hashOf(data) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === sha256;
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,7 +1,7 @@
 // A model of the zoo over its exported graphs; what a graph takes and gives stands in lvmzoo.json.
 // Images are Float32Array (n, C, S, S) in [0, 1], codes Int32Array (n, h, w).
 
-import * as ort from "../vendor/ort.wasm.bundle.min.mjs";
+import * as ort from "../vendor/ort.wasm.bundle.min.js";
 import { fetchBytes } from "./fetching.js";
 import { gumbel, normal, uniform } from "./random.js";
 import { fillGrids, logProb } from "./sampling.js";
@@ -24,8 +24,9 @@ export class Model {
   /** Fetch the graphs beside lvmzoo.json and start them. */
   static async load(folder, facts, onBytes) {
     const sessions = {};
-    for (const [file, { bytes, sha256 }] of Object.entries(facts.files)) {
-      const data = await fetchBytes(new URL(file, folder), { bytes, sha256, onBytes });
+    for (const [file, { sha256 }] of Object.entries(facts.files)) {
+      // The hash in the address: a copy of an earlier site is not taken for this one.
+      const data = await fetchBytes(new URL(`${file}?${sha256.slice(0, 8)}`, folder), { sha256, onBytes });
       sessions[file.replace(/\.onnx$/, "")] = await ort.InferenceSession.create(data, {
         executionProviders: ["wasm"],
       });
@@ -89,10 +90,9 @@ export class Model {
    * @param noise what the seed would give: N(0, I) (n, D), or Gumbel noise (h, w, n, K)
    */
   async sample({ n, seed = 0, noise = null, temperature = 1, ...options }) {
-    const { codes, latent_dim: dim } = this.facts;
+    const { codes } = this.facts;
     if (codes) {
-      noise ??= gumbel(product(codes.grid) * n * codes.num_codes, uniform(seed));
-      const drawn = await this.fill(n, noise, { temperature, ...options });
+      const drawn = await this.fill(n, noise, { seed, temperature, ...options });
       return { images: await this.decode(drawn), codes: drawn };
     }
     const latents = await this.prior({ n, seed, noise, temperature });
@@ -149,14 +149,14 @@ export class Model {
   }
 
   /** Keep the known codes (h, w) and draw n endings. */
-  async complete({ codes, known, n = 8, seed = 0, noise = null, ...options }) {
-    const { num_codes: numCodes, grid } = this.facts.codes;
-    noise ??= gumbel(product(grid) * n * numCodes, uniform(seed));
-    const drawn = await this.fill(n, noise, { given: codes, known, ...options });
+  async complete({ codes, n, noise = null, ...options }) {
+    const drawn = await this.fill(n, noise, { given: codes, ...options });
     return { images: await this.decode(drawn), codes: drawn };
   }
 
-  fill(n, noise, options) {
+  fill(n, noise, { seed, ...options }) {
+    const { num_codes: numCodes, grid } = this.facts.codes;
+    noise ??= gumbel(product(grid) * n * numCodes, uniform(seed));
     return fillGrids((graph, inputs) => this.run(graph, inputs), this.facts, n, noise, options);
   }
 }

@@ -15,16 +15,17 @@ export class State {
   set(key, value) {
     if (value === null) this.params.delete(key);
     else this.params.set(key, value);
-    history.replaceState(null, "", this.hash);
+    history.replaceState(null, "", this.link(this.view));
   }
 
-  get hash() {
-    const query = this.params.toString().replaceAll("%2C", ",");
-    return address(this.model, this.view) + (query && `?${query}`);
+  /** The address of a view of the same model, with all that was chosen and some changes. */
+  link(view, changes = {}) {
+    return address(this.model, view, { ...Object.fromEntries(this.params), ...changes });
   }
 }
 
 /** The address of a view of a model. */
-export function address(model, view = "") {
-  return `#/${encodeURIComponent(model)}${view && `/${view}`}`;
+export function address(model, view = "", params = {}) {
+  const query = new URLSearchParams(params).toString().replaceAll("%2C", ",");
+  return `#/${encodeURIComponent(model)}${view && `/${view}`}${query && `?${query}`}`;
 }

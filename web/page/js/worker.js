@@ -1,11 +1,7 @@
 // Everything that takes time, off the page's own thread: {id, method, args} -> {id, result},
 // {id, error} or, in between, {id, progress}; {cancel: id} stops what runs.
 
-import { FetchError } from "./fetching.js";
-import { decodeImage, fitImage, PictureError } from "./image.js";
 import { loadRuntime, Model } from "./model.js";
-
-class Cancelled extends Error {}
 
 let model = null;
 const cancelled = new Set();
@@ -19,11 +15,6 @@ const methods = {
     const onBytes = (count) => progress(Math.min(1, (done += count) / total));
     await loadRuntime((size) => (total += size), onBytes);
     model = await Model.load(folder, facts, onBytes);
-  },
-
-  async picture({ blob, name }) {
-    const { content_size: content } = model.facts.image;
-    return fitImage(await decodeImage(blob, name), model.imageShape, content);
   },
 
   sample: (args, onRow) => model.sample({ ...args, onRow }),
@@ -45,20 +36,19 @@ self.addEventListener("message", ({ data }) => {
 });
 
 async function answer({ id, method, args }) {
+  const letCancel = async () => {
+    await new Promise((resolve) => setTimeout(resolve)); // lets a cancellation in
+    if (cancelled.has(id)) throw new DOMException("cancelled", "AbortError");
+  };
   const progress = async (value) => {
     self.postMessage({ id, progress: value });
-    if (method === "load") return;
-    await new Promise((resolve) => setTimeout(resolve)); // lets a cancellation in
-    if (cancelled.has(id)) throw new Cancelled();
+    if (method !== "load") await letCancel(); // a model is loaded whole
   };
   try {
-    await new Promise((resolve) => setTimeout(resolve));
-    if (cancelled.has(id)) throw new Cancelled();
+    await letCancel();
     self.postMessage({ id, result: await methods[method](args, progress) });
   } catch (error) {
-    const known = error instanceof PictureError || error instanceof FetchError;
-    const kind = error instanceof Cancelled ? "AbortError" : known ? "sentence" : "fault";
-    self.postMessage({ id, error: { kind, message: String(error?.message ?? error) } });
+    self.postMessage({ id, error: { name: error.name, message: String(error.message ?? error) } });
   } finally {
     cancelled.delete(id);
   }

@@ -1,21 +1,23 @@
 // What is known of a model: figures, files, where it comes from, its card.
 
-import { h, megabytes } from "../dom.js";
+import { h, megabytes, report } from "../dom.js";
+import { fetchText } from "../fetching.js";
+import { folderOf } from "../zoo.js";
 
 export const about = {
   id: "about",
   title: "About",
   fits: () => true,
 
-  show(panel, { facts, row, folder }) {
+  show(panel, { facts, row }) {
     const { entry } = facts;
     const rows = [
       ["class", facts.model_class],
-      ["data", row.data_title || facts.dataset || "of its owner's own"],
+      ["data", row.data_title || facts.dataset || "its owner's own"],
       row.parameters && ["parameters", row.parameters.toLocaleString("en")],
       entry && ["paper", paper(entry.paper)],
       entry && ["licence", `${entry.licence}; data: ${entry.data_licence}`],
-      ["files", files(facts, folder)],
+      ["files", files(facts, folderOf(row))],
       row.repository && ["on the Hub", link(`https://huggingface.co/${row.repository}`, row.repository)],
       ["in Python", h("code", {}, `lvmzoo.from_pretrained("${row.name}")`)],
       ["in a shell", h("code", {}, `lvmzoo export ${row.name} -o onnx`)],
@@ -25,21 +27,19 @@ export const about = {
     });
     const card = h("article", { class: "card" });
     panel.append(
-      h("div", { class: "facts" }, table("Facts", rows), figures.length && table("On the test split", figures)),
+      h("div", { class: "facts" }, table("Facts", rows), figures.length > 0 && table("On the test split", figures)),
       card,
     );
-    if (row.card) showCard(card, new URL(row.card, document.baseURI));
+    if (row.card) showCard(card, new URL(row.card, document.baseURI)).catch(report);
   },
 };
 
 async function showCard(element, url) {
-  const [{ marked }, response] = await Promise.all([import("../../vendor/marked.esm.js"), fetch(url)]);
-  const text = (await response.text()).replace(/^---\n.*?\n---\n/s, ""); // metadata for the Hub
-  const parsed = new DOMParser().parseFromString(marked.parse(text), "text/html");
+  const [{ marked }, text] = await Promise.all([import("../../vendor/marked.esm.js"), fetchText(url)]);
+  const markdown = text.replace(/^---\n.*?\n---\n/s, ""); // without the metadata for the Hub
+  const parsed = new DOMParser().parseFromString(marked.parse(markdown), "text/html");
   for (const image of parsed.images) image.src = new URL(image.getAttribute("src"), url);
-  for (const anchor of parsed.links) {
-    if (!anchor.getAttribute("href").includes("://")) anchor.replaceWith(...anchor.childNodes);
-  }
+  for (const anchor of parsed.links) anchor.href = new URL(anchor.getAttribute("href"), url);
   parsed.querySelector("h1")?.remove(); // the page has it
   element.replaceChildren(...parsed.body.childNodes);
 }

@@ -3,9 +3,8 @@
 import { controls } from "../controls.js";
 import { canvasOf, figure, h, latest } from "../dom.js";
 import { picker } from "../picker.js";
-import { pictures } from "../pictures.js";
 import { call } from "../zoo.js";
-import { classFields, seedField } from "./fields.js";
+import { guidedFields, seedField } from "./fields.js";
 import { Mask } from "./mask.js";
 
 const ENDINGS = 8;
@@ -16,48 +15,43 @@ export const complete = {
   fits: ({ codes }) => Boolean(codes),
 
   show(panel, context) {
-    const { facts, state, signal, busy } = context;
-    const shape = [facts.image.channels, facts.image.size, facts.image.size];
+    const { facts, shape, state, signal, onProgress } = context;
     let codes = null;
-    const endings = h("div", { class: "tiles", style: "--columns: 4", "aria-label": "Endings" });
+    const tiles = h("div", { class: "tiles", style: "--columns: 4" });
     const status = h("p", { class: "status", "aria-live": "polite" });
     const finish = latest(async (own) => {
       if (!codes) return;
-      const known = mask.unknown.map((cell) => !cell);
-      const args = { codes, known, n: ENDINGS, ...form.values() };
-      const { images } = await busy(call, "complete", args, own);
-      endings.replaceChildren(
-        ...Array.from({ length: ENDINGS }, (_, i) => canvasOf(images, shape, i, `ending ${i + 1}`)),
-      );
-      const drawn = mask.unknown.filter(Boolean).length;
-      status.textContent = `${drawn} of ${known.length} codes drawn anew.`;
+      const known = mask.hidden.map((cell) => !cell);
+      const { class: label, ...options } = form.values();
+      const args = { codes, known, n: ENDINGS, label, ...options };
+      const { images } = await call("complete", args, { signal: own, onProgress });
+      const canvases = Array.from({ length: ENDINGS }, (_, i) => canvasOf(images, shape, i, `ending ${i + 1}`));
+      tiles.replaceChildren(...canvases);
+      status.textContent = `${mask.hidden.filter(Boolean).length} of ${known.length} codes drawn anew.`;
     }, signal);
     const mask = new Mask(facts.codes.grid, state, finish);
-    const begin = latest(async (own) => {
-      const x = await pictures.get("a", facts, own);
+    const form = controls([...guidedFields(facts, "class", null), seedField()], state, finish);
+    const chosen = picker(context, "a", async (x, own) => {
       codes = (await call("encode", { x }, { signal: own })).codes;
       const back = await call("decode", { z: codes }, { signal: own });
       mask.picture.replaceChildren(canvasOf(back, shape, 0, "reconstruction"));
       await finish();
-    }, signal);
-    const chosen = picker(context, "a", "the picture", begin);
-    const form = controls([...classFields(facts), seedField()], state, finish);
+    });
     const hint =
-      "Paint what is to be forgotten. Codes are drawn in reading order, so that what you keep has " +
-      "no influence on what lies before it.";
+      "Paint over what the model should forget. It draws codes in reading order: what you keep " +
+      "influences only what comes after it.";
     panel.append(
       h(
         "div",
         { class: "beside" },
-        h("div", {}, chosen.element, form.element),
+        h("div", {}, chosen, form.element),
         h(
           "div",
           { class: "completing" },
-          h("div", {}, figure(mask.element, mask.presets), h("p", { class: "hint" }, hint)),
-          h("div", {}, endings, status),
+          figure(mask.element, mask.presets),
+          h("div", {}, tiles, status, h("p", { class: "hint" }, hint)),
         ),
       ),
     );
-    chosen.show().then(begin);
   },
 };

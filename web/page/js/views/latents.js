@@ -1,7 +1,7 @@
 // The latents of a VAE as sliders.
 
-import { canvasOf, h, latest } from "../dom.js";
-import { pictures } from "../pictures.js";
+import { button, canvasOf, h, latest } from "../dom.js";
+import { pictureIn } from "../pictures.js";
 import { anySeed } from "../random.js";
 import { call } from "../zoo.js";
 
@@ -12,62 +12,51 @@ export const latents = {
   title: "Latents",
   fits: ({ image, latent_dim: dim }) => Boolean(image && dim),
 
-  show(panel, { facts, state, signal }) {
-    const { channels, size } = facts.image;
+  show(panel, context) {
+    const { facts, shape, state, signal } = context;
     const place = h("div", { class: "place" });
     const draw = latest(async (own) => {
       const z = Float32Array.from(sliders, (slider) => Number(slider.value));
       const images = await call("decode", { z }, { signal: own });
-      place.replaceChildren(canvasOf(images, [channels, size, size], 0, "what these latents make"));
+      place.replaceChildren(canvasOf(images, shape, 0, "what these latents make"));
     }, signal);
     const write = () => {
-      const values = sliders.map((slider) => Number(slider.value));
-      state.set("z", values.some(Boolean) ? values.join(",") : null);
+      state.set("z", sliders.map((slider) => Number(slider.value)).join(","));
       draw();
     };
-    const set = (z) => {
-      sliders.forEach((slider, i) => (slider.value = z[i]));
-      write();
-    };
-    const start = (state.get("z") ?? "").split(",").map(Number);
     const sliders = Array.from({ length: facts.latent_dim }, (_, i) => {
-      const label = `latent ${i + 1}`;
       const range = { min: -MOST, max: MOST, step: 0.05, value: 0 };
-      const slider = h("input", { type: "range", ...range, "aria-label": label, oninput: write });
-      slider.value = Number.isFinite(start[i]) ? start[i] : 0;
-      return slider;
+      return h("input", { type: "range", ...range, "aria-label": `latent ${i + 1}`, oninput: write });
     });
-    const fromPicture = latest(async (own) => {
-      const x = await pictures.get("a", facts, own);
-      set((await call("encode", { x }, { signal: own })).mean);
+    const move = (z) => sliders.forEach((slider, i) => (slider.value = z[i] ?? 0));
+    const set = latest(async (own, latentsOf) => {
+      move(await latentsOf(own));
+      write();
     }, signal);
-    const random = latest(async (own) => {
-      set(await call("prior", { n: 1, seed: anySeed() }, { signal: own }));
-    }, signal);
-    const button = (text, onclick) => h("button", { type: "button", onclick }, text);
+    const drawn = (seed) => (own) => call("prior", { n: 1, seed }, { signal: own });
+    const encoded = async (own) => {
+      const { image } = await pictureIn("a", context, own);
+      return (await call("encode", { x: image }, { signal: own })).mean;
+    };
+    const buttons = [
+      button("Draw from the prior", () => set(drawn(anySeed()))),
+      button("From your picture", () => set(encoded)),
+      button("Zero", () => set(() => [])),
+    ];
+    const rows = sliders.map((slider, i) => h("label", {}, h("span", {}, `z${i + 1}`), slider));
     panel.append(
       h(
         "div",
         { class: "beside large" },
-        h(
-          "figure",
-          {},
-          place,
-          h(
-            "div",
-            { class: "actions" },
-            button("Draw from the prior", () => random()),
-            button("Your picture", () => fromPicture()),
-            button("Zero", () => set(sliders.map(() => 0))),
-          ),
-        ),
-        h(
-          "div",
-          { class: "latents" },
-          sliders.map((slider, i) => h("label", {}, h("span", {}, `z${i + 1}`), slider)),
-        ),
+        h("figure", {}, place, h("div", { class: "actions" }, buttons)),
+        h("div", { class: "latents" }, rows),
       ),
     );
-    draw();
+    const given = state.get("z");
+    if (given === null) set(drawn(0));
+    else {
+      move(given.split(",").map(Number));
+      draw();
+    }
   },
 };

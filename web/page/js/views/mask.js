@@ -1,126 +1,102 @@
-// Which codes are forgotten: painted on the grid by pointer, or by arrow keys and space.
+// Which codes are forgotten: boxes that one ticks by a stroke of the pointer, or by arrow keys and space.
 
-import { h } from "../dom.js";
+import { button, h } from "../dom.js";
 
 export class Mask {
   /**
    * @param grid [height, width]
-   * @param state keeps it in the address, four cells a digit
+   * @param state keeps it in the address, as a hexadecimal number with a bit for each cell
    * @param onChange called after a stroke
    */
   constructor([height, width], state, onChange) {
     Object.assign(this, { height, width, state, onChange });
-    this.unknown = this.#read() ?? this.#where((y) => y >= height / 2);
-    this.picture = h("div", { class: "place" });
-    this.cells = this.unknown.map((_, i) => this.#cell(i));
-    const style = `--columns: ${width}`;
-    const label = "What is forgotten; arrow keys move, space changes a cell";
-    this.grid = h("div", { class: "mask", role: "grid", style, "aria-label": label }, this.#rows());
-    this.element = h("div", { class: "masked" }, this.picture, this.grid);
-    this.presets = this.#presets();
-    this.#paintBy();
-    this.#keys();
-    this.#show();
-  }
-
-  #cell(i) {
-    const [y, x] = [Math.floor(i / this.width) + 1, (i % this.width) + 1];
-    const tabindex = i === 0 ? 0 : -1;
-    return h("div", { role: "gridcell", tabindex, "data-cell": i, "aria-label": `row ${y}, column ${x}` });
-  }
-
-  #rows() {
-    return Array.from({ length: this.height }, (_, y) => {
-      return h("div", { role: "row" }, this.cells.slice(y * this.width, (y + 1) * this.width));
+    this.cells = Array.from({ length: height * width }, (_, i) => {
+      const name = `row ${Math.floor(i / width) + 1}, column ${(i % width) + 1}`;
+      return h("input", { type: "checkbox", tabindex: i ? -1 : 0, "data-cell": i, "aria-label": name });
     });
+    this.#tick(this.#read() ?? ((y) => y >= height / 2));
+    this.picture = h("div", { class: "place" });
+    const label = "What is forgotten; arrow keys move, space changes a cell";
+    const attributes = { class: "mask", role: "group", style: `--columns: ${width}`, "aria-label": label };
+    this.grid = h("div", attributes, this.cells);
+    this.element = h("div", { class: "masked" }, this.picture, this.grid);
+    this.presets = h("span", { class: "actions" }, this.#presets());
+    this.grid.addEventListener("change", () => this.#done());
+    this.#strokes();
+    this.#arrows();
+  }
+
+  get hidden() {
+    return this.cells.map((cell) => cell.checked);
   }
 
   #presets() {
-    const [h2, w2] = [this.height / 2, this.width / 2];
-    const middle = (v, half) => v >= half / 2 && v < 1.5 * half;
+    const [bottom, right] = [this.height / 2, this.width / 2];
+    const inner = (v, half) => v >= half / 2 && v < 1.5 * half;
     const shapes = {
-      Bottom: (y) => y >= h2,
-      Right: (y, x) => x >= w2,
-      Middle: (y, x) => middle(y, h2) && middle(x, w2),
+      Bottom: (y) => y >= bottom,
+      Right: (y, x) => x >= right,
+      Middle: (y, x) => inner(y, bottom) && inner(x, right),
       All: () => true,
       None: () => false,
     };
-    const buttons = Object.entries(shapes).map(([name, inside]) => {
-      const onclick = () => {
-        this.unknown = this.#where(inside);
+    return Object.entries(shapes).map(([name, inside]) => {
+      return button(name, () => {
+        this.#tick(inside);
         this.#done();
-      };
-      return h("button", { type: "button", onclick }, name);
+      });
     });
-    return h("span", { class: "actions" }, buttons);
   }
 
-  #paintBy() {
+  #tick(inside) {
+    this.cells.forEach((cell, i) => {
+      cell.checked = inside(Math.floor(i / this.width), i % this.width);
+    });
+  }
+
+  #strokes() {
     let value = null; // what the current stroke paints
-    const paint = (event) => {
-      const cell = document.elementFromPoint(event.clientX, event.clientY)?.dataset.cell;
-      if (cell === undefined) return;
-      value ??= !this.unknown[cell];
-      this.unknown[cell] = value;
-      this.#show();
+    const paint = ({ clientX, clientY }) => {
+      const cell = document.elementFromPoint(clientX, clientY);
+      if (this.cells.includes(cell)) cell.checked = value;
     };
     this.grid.addEventListener("pointerdown", (event) => {
-      value = null;
+      value = !event.target.checked;
       this.grid.setPointerCapture(event.pointerId);
       paint(event);
     });
-    this.grid.addEventListener("pointermove", (event) => {
-      if (value !== null) paint(event);
-    });
-    const end = () => {
-      if (value !== null) this.#done();
+    this.grid.addEventListener("pointermove", (event) => value !== null && paint(event));
+    this.grid.addEventListener("lostpointercapture", () => {
       value = null;
-    };
-    this.grid.addEventListener("pointerup", end);
-    this.grid.addEventListener("pointercancel", end);
+      this.#done();
+    });
+    // A click by pointer ends a stroke, which has ticked the cell already.
+    this.grid.addEventListener("click", (event) => event.detail && event.preventDefault());
   }
 
-  #keys() {
+  #arrows() {
     const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.width, ArrowDown: this.width };
     this.grid.addEventListener("keydown", (event) => {
-      const at = Number(event.target.dataset.cell);
-      if (event.key === " " || event.key === "Enter") {
-        this.unknown[at] = !this.unknown[at];
-        this.#done();
-      } else if (event.key in steps) {
-        const to = this.cells[at + steps[event.key]];
-        if (!to) return;
-        this.cells.forEach((cell) => (cell.tabIndex = -1));
-        to.tabIndex = 0;
-        to.focus();
-      } else return;
+      const to = this.cells[this.cells.indexOf(event.target) + steps[event.key]];
+      if (!to) return;
       event.preventDefault();
+      event.target.tabIndex = -1;
+      to.tabIndex = 0;
+      to.focus();
     });
-  }
-
-  #where(inside) {
-    return Array.from({ length: this.height * this.width }, (_, i) => {
-      return inside(Math.floor(i / this.width), i % this.width);
-    });
-  }
-
-  #show() {
-    this.cells.forEach((cell, i) => cell.setAttribute("aria-selected", this.unknown[i]));
   }
 
   #done() {
-    this.#show();
-    const bits = this.unknown.map(Number).join("");
-    const digits = bits.match(/.{1,4}/g).map((part) => parseInt(part.padEnd(4, "0"), 2).toString(16));
-    this.state.set("mask", digits.join(""));
+    const bits = this.hidden.map(Number).join("");
+    const digits = Math.ceil(bits.length / 4);
+    this.state.set("mask", BigInt(`0b${bits}`).toString(16).padStart(digits, "0"));
     this.onChange();
   }
 
   #read() {
-    const text = this.state.get("mask");
-    const count = this.height * this.width;
-    if (!text || !/^[0-9a-f]+$/.test(text) || text.length !== Math.ceil(count / 4)) return null;
-    const bits = [...text].map((digit) => parseInt(digit, 16).toString(2).padStart(4, "0")).join("");
-    return Array.from({ length: count }, (_, i) => bits[i] === "1");
+    const text = this.state.get("mask") ?? "";
+    if (!/^[0-9a-f]+$/.test(text)) return null;
+    const bits = BigInt(`0x${text}`).toString(2).padStart(this.cells.length, "0");
+    return bits.length === this.cells.length ? (y, x) => bits[y * this.width + x] === "1" : null;
   }
 }

@@ -3,9 +3,8 @@
 import { controls } from "../controls.js";
 import { canvasOf, figure, h, latest, svg } from "../dom.js";
 import { picker } from "../picker.js";
-import { pictures } from "../pictures.js";
 import { call } from "../zoo.js";
-import { classFields } from "./fields.js";
+import { classField } from "./fields.js";
 
 export const picture = {
   id: "picture",
@@ -13,38 +12,34 @@ export const picture = {
   fits: ({ image }) => Boolean(image),
 
   show(panel, context) {
-    const { facts, state, signal } = context;
-    const shape = [facts.image.channels, facts.image.size, facts.image.size];
+    const { facts, shape, state, signal } = context;
     const status = h("p", { class: "status", "aria-live": "polite" });
     const results = h("div", { class: "results" });
+    let image = null;
     const work = latest(async (own) => {
-      const images = await pictures.get("a", facts, own);
-      const { codes, mean, log_std: logStd } = await call("encode", { x: images }, { signal: own });
+      if (!image) return;
+      const { codes, mean, log_std: logStd } = await call("encode", { x: image }, { signal: own });
       const back = await call("decode", { z: codes ?? mean }, { signal: own });
       const shown = [figure(canvasOf(back, shape, 0, "reconstruction"), "as it comes back")];
-      const quality = `Reconstructed at ${psnr(images, back).toFixed(1)} dB PSNR.`;
+      let written = `${facts.latent_dim} numbers stand for it.`;
       if (codes) {
-        const { label } = form.values();
+        const { class: label = null } = form.values();
         const nats = await call("codeLogProb", { codes, label }, { signal: own });
         const bits = nats.map((value) => -value / Math.LN2);
         shown.push(...codeFigures(codes, bits, facts.codes));
-        status.textContent = `${quality} ${cost(bits, facts, label)}`;
-      } else {
-        shown.push(latentFigure(mean, logStd));
-        status.textContent = `${quality} ${facts.latent_dim} numbers stand for it.`;
-      }
-      results.replaceChildren(...shown);
+        written = cost(bits, facts, label);
+      } else shown.push(latentFigure(mean, logStd));
+      results.replaceChildren(...shown, status);
+      status.textContent = `Reconstructed at ${psnr(image, back).toFixed(1)} dB PSNR. ${written}`;
     }, signal);
-    const chosen = picker(context, "a", "as the model sees it", work);
-    const form = controls(
-      classFields(facts).filter(({ key }) => key === "label"),
-      state,
-      work,
-    );
+    const chosen = picker(context, "a", (x) => {
+      image = x;
+      return work();
+    });
+    const form = controls(classField(facts, "class", null), state, work);
     panel.append(
-      h("div", { class: "beside" }, h("div", {}, chosen.element, form.element), h("div", {}, results, status)),
+      h("div", { class: "beside" }, h("div", {}, chosen, form.element), results),
     );
-    chosen.show().then(work);
   },
 };
 
@@ -58,8 +53,8 @@ function cost(bits, { codes, classes }, label) {
   const plain = bits.length * Math.log2(codes.num_codes);
   const given = label === null ? "" : `, told that it is "${classes[label]}"`;
   return (
-    `Its ${bits.length} codes cost ${total.toFixed(0)} bits under the prior${given}; ` +
-    `without one they cost ${plain.toFixed(0)}.`
+    `The prior writes its ${bits.length} codes in ${total.toFixed(0)} bits${given}; ` +
+    `without a prior they take ${plain.toFixed(0)}.`
   );
 }
 
@@ -79,7 +74,7 @@ function codeFigures(codes, bits, { num_codes: count, grid }) {
       cells(grid, "bits of each code", (i) => {
         return [heat(bits[i]), bits[i].toFixed(1), `${bits[i].toFixed(2)} bits`, "plain"];
       }),
-      "the bits that each costs",
+      "bits per code",
     ),
   ];
 }

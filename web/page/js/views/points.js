@@ -4,10 +4,9 @@ import { controls } from "../controls.js";
 import { figure, h, latest } from "../dom.js";
 import { fetchJson } from "../fetching.js";
 import { call } from "../zoo.js";
-import { seedField } from "./fields.js";
+import { seedField, temperatureField } from "./fields.js";
 
 const COUNT = 1000;
-const MODELS = new URL("../../models/", import.meta.url);
 
 export const points = {
   id: "points",
@@ -17,7 +16,7 @@ export const points = {
   show(panel, { row, state, signal }) {
     const plots = h("div", { class: "plots" });
     const status = h("p", { class: "status", "aria-live": "polite" });
-    const data = row.points ? fetchJson(new URL(row.points, MODELS)) : null;
+    const data = row.points ? fetchJson(new URL(`models/${row.points}`, document.baseURI)) : null;
     let drawn = [];
     const draw = latest(async (own) => {
       const options = form.values();
@@ -37,12 +36,7 @@ export const points = {
       const limits = extent(drawn.map(([, xy]) => xy));
       plots.replaceChildren(...drawn.map(([name, xy]) => figure(scatter(xy, limits, name), name)));
     };
-    const temperature = { kind: "range", min: 0.1, max: 2, step: 0.05, value: 1 };
-    const form = controls(
-      [{ key: "temperature", label: "Temperature", ...temperature }, seedField()],
-      state,
-      draw,
-    );
+    const form = controls([temperatureField(2), seedField()], state, draw);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show, { signal });
     panel.append(form.element, plots, status);
     draw();

@@ -1,5 +1,6 @@
 """The command that shows the zoo in a browser."""
 
+import threading
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -35,8 +36,9 @@ def demo(models: tuple[str, ...], site: Path, port: int, opens: bool) -> None:
     from lvmzoo.demo import address_of, demo_server
 
     with demo_server(site, models, port) as server:
-        click.echo(f"the zoo is at {address_of(server)} (Ctrl-C ends it)")
-        if opens:
-            webbrowser.open(address_of(server))
+        address = address_of(server)
+        click.echo(f"the zoo is at {address} (Ctrl-C ends it)")
+        if opens:  # in a thread, as a text browser does not return before it has got the page
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         with suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -4,18 +4,11 @@ from pathlib import Path
 
 import click
 
-from lvmzoo.console import existing_file, output
-from lvmzoo.files import expand_user
+from lvmzoo.cli.options import existing_file
 from lvmzoo.notes import Notes
 from lvmzoo.pictures.find import find
 
 __all__ = ["export"]
-
-
-def _folder(path: Path) -> None:
-    path = expand_user(path)
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"cannot write the folder {path}: a file has that name")
 
 
 @click.command()
@@ -41,12 +34,18 @@ def _folder(path: Path) -> None:
     type=existing_file,
     help="A picture, or a folder of them, to compare by as well; may be repeated.",
 )
-@output("The folder.", _folder)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="The folder.",
+)
 def export(name: str, images: tuple[Path, ...], output: Path, **options: str) -> None:
     """Write the model NAME as graphs, and compare them with it.
 
-    They need no lvmzoo. Beside them stand lvmzoo.json, which says what they take and return, and
-    sample.py, the loop that draws samples.
+    The graphs run without lvmzoo. The folder also holds lvmzoo.json, which describes their inputs
+    and outputs, and sample.py, the loop that draws samples.
     """
     from lvmzoo.exporting.export import export
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from lvmzoo.console import (
+from lvmzoo.cli.options import (
     Job,
     as_json_option,
     existing_file,
     output,
-    progress,
     runs_model,
 )
+from lvmzoo.console import progress
 from lvmzoo.files import atomic_file, atomic_folder, check_target, expand_user
 
 if TYPE_CHECKING:
@@ -106,9 +106,8 @@ def _make_set(job: Job, kind: str, folder: str, sources: tuple[str, ...], **opti
         return click.echo(
             f"{absent} of {len(plan.sizes)} shards are left to other workers", err=True
         )
-    failed = (
-        f"{plan.folder / making.FAILURES_NAME} says why {counts['failures']:,} are not among them"
-    )
+    where = plan.folder / making.FAILURES_NAME
+    failed = f"{where} says why {counts['failures']:,} are not among them"
     click.echo(
         f"{counts['rows']:,} pictures in {len(plan.sizes):,} shards"
         + (f"; {failed}" if counts["failures"] else ""),
@@ -152,7 +151,6 @@ def score(
 
     scores, rows = Scores(model), list[dict[str, Any]]()
     for picture, found in zip(progress(pictures), job.decoded(pictures, model), strict=True):
-        job.notes.include(found.notes)
         columns = scores.columns(found.pixels)
         figures = {name: float(values[0]) for name, values in columns.items() if len(values)}
         failure = {"failure": found.reasons[0]} if found.reasons[0] else {}

@@ -1,13 +1,17 @@
 # Which entry is of which class, for type checkers: written by tests/support/stub.py.
 import pathlib
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
+from torch import nn
+
+from lvmzoo.checkpoint import Origin
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.bernoulli_vae import BernoulliVAE
 from lvmzoo.models.vae import VAE
 from lvmzoo.models.vae2d import VAE2D
 from lvmzoo.models.vlae import VLAE
 from lvmzoo.models.vqvae import VQVAE
+from lvmzoo.registry import ModelInfo
 
 _VAE2DEntry = Literal["vae2d_gaussian1", "vae2d_gaussian2"]
 _VAEEntry = Literal["vae_cifar10", "vae_mnist", "vae_svhn"]
@@ -23,17 +27,19 @@ _VQVAEEntry = Literal[
 ]
 
 @overload
-def create_model(name: _VAE2DEntry, pretrained: bool = False) -> VAE2D: ...
+def create_model(name: _VAE2DEntry, pretrained: bool = False, **overrides: Any) -> VAE2D: ...
 @overload
-def create_model(name: _VAEEntry, pretrained: bool = False) -> VAE: ...
+def create_model(name: _VAEEntry, pretrained: bool = False, **overrides: Any) -> VAE: ...
 @overload
-def create_model(name: _BernoulliVAEEntry, pretrained: bool = False) -> BernoulliVAE: ...
+def create_model(
+    name: _BernoulliVAEEntry, pretrained: bool = False, **overrides: Any
+) -> BernoulliVAE: ...
 @overload
-def create_model(name: _VLAEEntry, pretrained: bool = False) -> VLAE: ...
+def create_model(name: _VLAEEntry, pretrained: bool = False, **overrides: Any) -> VLAE: ...
 @overload
-def create_model(name: _VQVAEEntry, pretrained: bool = False) -> VQVAE: ...
+def create_model(name: _VQVAEEntry, pretrained: bool = False, **overrides: Any) -> VQVAE: ...
 @overload
-def create_model(name: str, pretrained: bool = False) -> ZooModel: ...
+def create_model(name: str, pretrained: bool = False, **overrides: Any) -> ZooModel: ...
 @overload
 def from_pretrained(
     name: _VAE2DEntry,
@@ -94,3 +100,15 @@ def from_pretrained(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> ZooModel: ...
+def from_file(path: pathlib.Path) -> ZooModel: ...
+def load(
+    name: str | pathlib.Path,
+    cls: type[Any] | None = None,
+    *,
+    networks: dict[str, nn.Module] | None = None,
+    revision: str | None = None,
+    **options: Any,
+) -> Any: ...
+def locate(name: str | pathlib.Path) -> ModelInfo | pathlib.Path | str: ...
+def model_class(name: str) -> type[ZooModel]: ...
+def origin_of(model: ZooModel) -> Origin | None: ...

@@ -1,0 +1,4 @@
+/** An error whose message is a sentence for the person at the page. */
+export class UserError extends Error {
+  name = "UserError";
+}
