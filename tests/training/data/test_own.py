@@ -13,7 +13,7 @@ from support.sources import damaged, pngs, write_tar
 from support.trees import write_alike, write_picture, write_tree
 
 import lvmzoo
-from lvmzoo.console import Job
+from lvmzoo.cli.options import Job
 from lvmzoo.notes import ImageNote, Notes
 from lvmzoo.pictures.find import find
 from lvmzoo.pictures.many import Decoders
