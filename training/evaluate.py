@@ -20,13 +20,13 @@ from lvmzoo.files import atomic_file
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo, model_info
 from training import options
-from training.data import Split, as_input, batch_size, load_split, read_folder, sha256
+from training.data import OwnPictures, Split, as_input, batch_size, load_split, read_folder, sha256
 from training.families import family_of
 from training.families.base import Measured
 from training.metrics import mean_picture_psnr
 from training.model import picture_format
 from training.records import Evaluation, FirstFigures, write_record
-from training.run import is_begun
+from training.run import is_begun, read_run
 from training.samples import has_samples, measure_samples, trained_classifier
 
 FIRST = 1000
@@ -121,6 +121,16 @@ def evaluate(
     return result
 
 
+def compare_with_run(folder: Path, own: OwnPictures) -> None:
+    """Say so if a run was trained on other pictures than those that are there now."""
+    record = read_run(folder)
+    now = {sha256(own.split(split)) for split in ("train", "all")}
+    if record is not None and not all(part.data in now for part in record.components.values()):
+        print(
+            f"note: these pictures differ from those that {folder} was trained on", file=sys.stderr
+        )
+
+
 @click.command()
 @click.argument("name")
 @options.data_option
@@ -139,7 +149,7 @@ def evaluate(
 def main(
     name: str,
     data: Path,
-    images: Path | None,
+    images: tuple[str, ...],
     cache: Path | None,
     skip: bool,
     device: str,
@@ -152,7 +162,7 @@ def main(
     folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
     out = out or folder / "evaluation"
     classifiers = train = None
-    if images is None:
+    if not images:
         classifiers = Path("runs", CLASSIFIERS) if has_samples(info) else None
         if family_of(info.model_class).counts_in_train or classifiers:
             train = load_split(info.dataset, "train", data)
@@ -163,6 +173,7 @@ def main(
         own = read_folder(images, pictures, cache or folder.parent / "cache", skip=skip)
         print(own.line, file=sys.stderr)
         train, examples = own.split("train"), own.split(split)
+        compare_with_run(folder, own)
     result = evaluate(
         info,
         weights,

@@ -18,8 +18,8 @@ from training.records import InitRecord
 # Fields of a config that --config does not set, and what they come from.
 _GIVEN = {
     "image_size": "--image-size",
-    "dataset": "the name of the folder of --images",
-    "classes": "the folders in that of --images",
+    "dataset": "the name of --images",
+    "classes": "the classes of --images",
 }
 
 

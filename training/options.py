@@ -45,8 +45,9 @@ data_option = click.option(
 )
 images_option = click.option(
     "--images",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Your own pictures: DIR/{train,test}/<class>/*, DIR/<class>/* or without classes.",
+    multiple=True,
+    metavar="SOURCE",
+    help="Your own pictures: a folder, tar, parquet file or address; may be given again.",
 )
 cache_option = click.option(
     "--cache",

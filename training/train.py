@@ -84,7 +84,7 @@ _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|R
 def main(
     name: str,
     data: Path,
-    images: Path | None,
+    images: tuple[str, ...],
     image_size: int | None,
     cache: Path | None,
     skip: bool,
@@ -114,7 +114,7 @@ def main(
     pictures = picture_format(info) if images else None
     encoded = Codes(info, codes) if codes else None
     settings += encoded.settings if encoded else ()
-    recipe = choose_recipe(entry, info, settings, baseline, own=images is not None)
+    recipe = choose_recipe(entry, info, settings, baseline, own=bool(images))
     if encoded:
         encoded.check_components([*recipe.components])
     begin_from = read_init(init, info) if init else None
@@ -135,7 +135,7 @@ def main(
             say(f"stopped reading pictures ({error}); go on with --resume")
             return
         say(own.line)
-        info = for_pictures(info, images.resolve().name, own.classes)
+        info = for_pictures(info, own.name, own.classes)
     splits = encoded.splits() if encoded else load_splits(info, recipe, data, own)
 
     how = Options(device, checkpoint_every, deadline, compile)

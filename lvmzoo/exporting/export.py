@@ -18,9 +18,9 @@ from lvmzoo.exporting.agreement import measure
 from lvmzoo.exporting.formats import BATCH, FORMATS, OPSET
 from lvmzoo.exporting.graphs import Graph, facts_of, graphs_of
 from lvmzoo.files import atomic_folder, write_json
-from lvmzoo.images import load_images, transform
 from lvmzoo.loading import from_pretrained, origin_of
 from lvmzoo.models.base import ZooModel
+from lvmzoo.pictures.transform import load_images, transform
 from lvmzoo.registry import UnknownModelError, model_info
 
 __all__ = ["export"]

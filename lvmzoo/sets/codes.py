@@ -41,6 +41,11 @@ class ExactCodes:
         self.diameter = 2 * self.codebook.norm(dim=1).max()
         self.bound = self._measure(shape)
 
+    def is_current(self) -> bool:
+        """Whether the autoencoder has the weights that it had when this was made."""
+        now, then = self.autoencoder.state_dict(), self.double.state_dict()
+        return all(torch.equal(now[key].to(value), value) for key, value in then.items())
+
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Return codes (N, H / 4, W / 4) int64, on the device of images (N, C, H, W) in [0, 1]."""

@@ -69,11 +69,11 @@ def test_few_pictures_are_said_to_be_few(mine, tmp_path):
         *("--set", "epochs=1", "--config", "channels=[4, 4, 8]"),
     ).output
     lines = output.splitlines()
-    assert lines[0].startswith("mine: 24 pictures in 2 classes (cat 12, dog 12); 18 train")
+    assert lines[0].startswith("mine: 24 pictures in 2 classes (cat 12, dog 12); 17 train")
     assert re.fullmatch(
-        r"model: [\d,]+ parameters, 1 steps of 18 pictures, a step takes about 0\.\d+ GiB", lines[1]
+        r"model: [\d,]+ parameters, 1 steps of 17 pictures, a step takes about 0\.\d+ GiB", lines[1]
     )
-    assert "the 18 examples to train on are fewer than batch_size 128" in lines[2]
+    assert "the 17 examples to train on are fewer than batch_size 128" in lines[2]
 
 
 def test_what_was_done_is_recorded(mine, tmp_path):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lvmzoo import save_images
-from lvmzoo.images import above
 from lvmzoo.models.base import ZooModel
+from lvmzoo.pictures.grid import above
 from training.data import Split, as_input, batch_size
 from training.families.base import Metric, SampleSet
 

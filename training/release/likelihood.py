@@ -18,8 +18,8 @@ from torch import Tensor
 
 from lvmzoo import list_models, registry
 from lvmzoo.files import write_json
-from lvmzoo.images import transform
 from lvmzoo.models.base import ZooModel
+from lvmzoo.pictures.transform import transform
 from lvmzoo.registry import DATASETS, ModelInfo, model_info
 from lvmzoo.sets.scores import TEST_SCORES
 from training import options

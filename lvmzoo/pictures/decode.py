@@ -2,36 +2,69 @@
 
 import io
 import os
-import struct
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from lvmzoo.notes import Notes
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["Bytes", "Picture", "fit_image", "open_image"]
+__all__ = ["UNREADABLE", "Readable", "decode", "open_image", "reason_of"]
 
 MAX_PIXELS = 50_000_000
+# A JPEG of more pixels is decoded at a half, quarter or eighth, still several times what is wanted.
+DRAFT_PIXELS, DRAFT_FACTOR = 4_000_000, 4
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray
-Bytes = bytes | bytearray | memoryview
+Readable = str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray | memoryview
+UNREADABLE = (ValueError, TypeError, OSError, MemoryError)  # what a bad picture raises
+_BYTES = (bytes, bytearray, memoryview)
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object in memory, in a message of Pillow's
 
 
 class _Refusal(ValueError):
-    """A picture that is refused by this module, not by Pillow."""
+    """A picture that this module refuses, not Pillow."""
+
+
+def decode(
+    picture: Any, shape: tuple[int, int, int], content: int | None, notes: Notes, name: str
+) -> np.ndarray:
+    """Return a picture as (H, W, C) uint8.
+
+    Arguments:
+        picture: As for `open_image`; or as `datasets` has it, a mapping of bytes and path.
+        shape: (C, H, W) of the images of a model, H equal to W and C 1 or 3.
+        content: Edge of the picture inside the image, with black around; None for all of it.
+        notes: Where conversions are noted.
+        name: What messages call it.
+
+    Raises:
+        ValueError, TypeError, OSError: As for `open_image`.
+    """
+    if isinstance(picture, Mapping):
+        given = (picture.get("bytes"), picture.get("path"))
+        picture = next((one for one in given if one is not None), None)
+    if picture is None:
+        raise ValueError(f"{name} is missing")
+    channels, size, _ = shape
+    image = open_image(picture, channels, notes, name, wanted=content or size)
+    return _fit(image, size, content)
+
+
+def reason_of(error: Exception) -> str:
+    """Return in one line why a picture cannot be read, the same in every run."""
+    return _ADDRESS.sub("", (str(error).splitlines() or [type(error).__name__])[0])
 
 
 def open_image(
-    picture: Picture | Bytes,
+    picture: Readable,
     channels: int,
     notes: Notes | None = None,
     name: str = "the image",
+    wanted: int | None = None,
 ) -> Image.Image:
     """Return one picture as 8-bit grey (1 channel) or RGB (3 channels).
 
@@ -40,44 +73,41 @@ def open_image(
         channels: 1 or 3.
         notes: Where conversions are noted; by default they are warned of.
         name: What messages call a picture that is no file.
+        wanted: Edge of the square to which it will be reduced: of a huge JPEG no more is decoded
+            than that takes.
 
     Raises:
         ValueError: Not an image, truncated, empty, NaN or over 50 megapixels.
         OSError: The file cannot be read.
     """
-    heard = Notes() if notes is None else notes
+    found = Notes() if notes is None else notes
     if isinstance(picture, np.ndarray):
         picture = _from_array(picture, name)
     if isinstance(picture, Image.Image):
         name = str(getattr(picture, "filename", "") or name)
-        with _refusing(name):
-            image = _convert(picture, channels, name, heard)
-    elif isinstance(picture, Bytes):
-        with _refusing(name):
-            if not picture:
-                raise _Refusal(f"{name} is empty")
-            with io.BytesIO(picture) as memory, _identify(memory, name) as opened:
-                image = _convert(opened, channels, name, heard)
+        with _one_sentence(name):
+            image = _convert(picture, channels, name, found)
     else:
-        path = Path(picture)
-        with _refusing(str(path)):
-            if path.stat().st_size == 0:
-                raise _Refusal(f"{path} is empty")
-            with path.open("rb") as file, _identify(file, str(path)) as opened:
-                image = _convert(opened, channels, str(path), heard)
+        name = name if isinstance(picture, _BYTES) else str(Path(picture))
+        with _one_sentence(name), _opened(picture) as file:
+            if not file.read(1):
+                raise _Refusal(f"{name} is empty")
+            file.seek(0)
+            with Image.open(file) as opened:
+                if wanted and opened.width * opened.height > DRAFT_PIXELS:
+                    opened.draft(None, (DRAFT_FACTOR * wanted,) * 2)  # only of JPEG
+                image = _convert(opened, channels, name, found)
     if notes is None:
-        heard.warn(2)
+        found.warn(2)
     return image
 
 
-def fit_image(image: Image.Image, size: int, content: int | None = None) -> np.ndarray:
-    """Crop and resize to (size, size, C) uint8.
+def _opened(picture: Any) -> Any:
+    return io.BytesIO(picture) if isinstance(picture, _BYTES) else Path(picture).open("rb")
 
-    Arguments:
-        image: An 8-bit picture.
-        size: Edge of the result.
-        content: Edge of the picture inside it, with black around; None for all of it.
-    """
+
+def _fit(image: Image.Image, size: int, content: int | None) -> np.ndarray:
+    """Crop to the middle square and resize to (size, size, C) uint8."""
     if image.size != (size, size):
         inner = content or size
         if image.size != (inner, inner):
@@ -116,28 +146,8 @@ def _to_bytes(values: np.ndarray, top: int, name: str) -> np.ndarray:
     return (values / top * 255).round().astype(np.uint8)
 
 
-def _identify(file: IO[bytes], name: str) -> Image.Image:
-    """Open a picture as `Image.open` does, without its warning of many pixels.
-
-    What it warns of is refused here. To ignore a warning is to change the filters of the whole
-    process, which are the user's, and which other threads change at the same time.
-    """
-    start = file.read(16)
-    for load_plugins in (Image.preinit, Image.init):  # the usual formats, then all
-        load_plugins()
-        for factory, accept in list(Image.OPEN.values()):  # to which other threads may add
-            try:
-                accepted = accept is None or accept(start)
-                if accepted and not isinstance(accepted, str):  # which would be a reason why not
-                    file.seek(0)
-                    return factory(file, name)
-            except (SyntaxError, IndexError, TypeError, struct.error):
-                continue
-    raise UnidentifiedImageError
-
-
 @contextmanager
-def _refusing(name: str) -> "Iterator[None]":
+def _one_sentence(name: str) -> Iterator[None]:
     """Turn whatever Pillow raises into one sentence that names the picture."""
     try:
         yield
@@ -160,15 +170,24 @@ def _convert(opened: Image.Image, channels: int, name: str, notes: Notes) -> Ima
         raise _Refusal(f"{name} has no pixels")
     if pixels > MAX_PIXELS:
         raise _Refusal(f"{name} has {pixels / 1e6:.0f} megapixels; at most 50 are read")
-    if getattr(opened, "n_frames", 1) > 1 and opened.tell() == 0:
-        notes.add(name, "an animation; its first frame is used")
+    # An .mpo is a photograph with a preview or a depth map.
+    if getattr(opened, "n_frames", 1) > 1 and opened.tell() == 0 and opened.format != "MPO":
+        scan = opened.format == "TIFF"
+        notes.add(name, f"{'several pages' if scan else 'an animation'}; its first frame is used")
     # 16-bit RGB opens as RGB, and only the file's tiles say what it was.
     if opened.mode in ("I", "F") or ";16" in opened.mode + str(getattr(opened, "tile", "")):
         notes.add(name, "more than 8 bits per channel; reduced to 8")
     opened.load()
-    if opened.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else it would be copied
+    if _is_turned(opened):  # else it would be copied
         opened = ImageOps.exif_transpose(opened)
     return _in_mode(_to_8_bit(opened, name, notes), "L" if channels == 1 else "RGB")
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
+    except Exception:  # broken metadata of whole pixels
+        return False
 
 
 def _to_8_bit(image: Image.Image, name: str, notes: Notes) -> Image.Image:
