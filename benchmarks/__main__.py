@@ -12,7 +12,7 @@ from benchmarks._harness import Row, Settings, check_device, environment
 from lvmzoo.files import write_json
 
 NAMES = ("startup", "loading", "images", "sampling", "exported", "browser", "training_steps")
-LONG = ("data_sets", "quality")  # run by name only
+LONG = ("data_sets", "quality", "holes")  # run by name only
 
 
 @click.command()
@@ -26,8 +26,8 @@ def main(
 ) -> None:
     """Measure lvmzoo beside other packages and beside the least that a work can cost.
 
-    Runs the benchmarks NAMES, by default all but data_sets and quality, which take ten and thirty
-    minutes, and prints a table. What a GPU does, `python -m benchmarks.gpu` measures.
+    Runs the benchmarks NAMES, by default all but data_sets, quality and holes, which take ten to
+    thirty minutes, and prints a table. What a GPU does, `python -m benchmarks.gpu` measures.
     """
     if readme:
         return _report.update_readme()

@@ -23,7 +23,16 @@ from lvmzoo.models.flow import MaskedAutoregressiveFlow, MaskedLinear
 from lvmzoo.models.pixelcnn import CodePrior, GatedPixelCNN, PixelCNN, gate, gumbel_noise
 from lvmzoo.placement import at_least_float32, without_autocast
 
-__all__ = ["GridSampler", "draw_codes", "invert_flow", "is_plain", "sample_codes", "steps_of"]
+__all__ = [
+    "BLOCK",
+    "GridSampler",
+    "draw_codes",
+    "invert_flow",
+    "is_plain",
+    "sample_codes",
+    "steps_of",
+    "temper",
+]
 
 # Grids drawn at a time: more would not be faster on a CPU, and what is kept grows with it.
 BLOCK = 256
@@ -39,8 +48,6 @@ def sample_codes(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    given: Tensor | None = None,
-    known: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draw grids of codes: without options those of `prior.sample`.
@@ -54,8 +61,6 @@ def sample_codes(
         temperature: Divides the logits.
         top_k: Draw each code among this many of the most likely ones.
         top_p: Draw each code among the fewest that have this probability together.
-        given: Codes (n, H, W), kept where `known`.
-        known: Booleans (n, H, W). A known code has no influence on unknown ones before it.
         generator: Source of the noise.
 
     Returns:
@@ -70,28 +75,26 @@ def sample_codes(
             part = slice(start, min(start + BLOCK, n))
             size = part.stop - part.start
             noise = gumbel_noise((*prior.grid, size, prior.num_codes), generator, prior.weight)
-            kept = () if given is None or known is None else (given[part], known[part])
             # On a GPU a row is recorded once, for all blocks of this size.
             if _can_record(noise) and sampler.steps.recordable and (start == 0 or size < BLOCK):
                 replayed = _Replayed(draw_row)
             sampler.start(size, None if labels is None else labels[part])
-            inputs = [noise, *(x.permute(1, 2, 0) for x in kept)]
-            blocks.append(_draw_grid(draw_row, replayed, inputs, sampler.state))
+            blocks.append(_draw_grid(draw_row, replayed, noise, sampler.state))
     return torch.cat(blocks, 2).permute(2, 0, 1).contiguous()
 
 
 def _draw_grid(
     draw_row: Callable[..., list[Tensor]],
     replayed: Callable[..., list[Tensor]] | None,
-    inputs: Sequence[Tensor],
+    noise: Tensor,
     state: Sequence[Tensor],
 ) -> Tensor:
-    """Draw codes (H, W, n), given noise (H, W, n, K) and perhaps codes and mask (H, W, n)."""
+    """Draw codes (H, W, n), given noise (H, W, n, K)."""
     rows: list[Tensor] = []
-    for i, row_inputs in enumerate(zip(*inputs, strict=True)):
+    for i, row_noise in enumerate(noise.unbind()):
         # The first row has none above, and the second still warms up what a recording needs.
         draw = replayed if replayed is not None and i >= 2 else draw_row
-        codes, *state = draw(rows[-1] if rows else None, *row_inputs, state=state)
+        codes, *state = draw(rows[-1] if rows else None, row_noise, state=state)
         rows.append(codes.clone() if draw is replayed else codes)
     return torch.stack(rows)
 
@@ -101,8 +104,6 @@ def _draw_row(
     choose: Callable[[Tensor, Tensor], Tensor],
     above: Tensor | None,
     noise: Tensor,
-    given: Tensor | None = None,
-    known: Tensor | None = None,
     *,
     state: Sequence[Tensor],
 ) -> list[Tensor]:
@@ -112,8 +113,6 @@ def _draw_row(
     row = []
     for j, column_noise in enumerate(noise.unbind()):
         codes = choose(sampler.logits(j), column_noise)
-        if given is not None and known is not None:
-            codes = torch.where(known[j], given[j], codes)
         sampler.accept(j, codes)
         row.append(codes)
     return [torch.stack(row), *sampler.state]
@@ -138,14 +137,19 @@ def draw_codes(
     Returns:
         Codes (n,) int64.
     """
-    logits = logits.to(noise.dtype)
-    if temperature != 1:
-        # The largest becomes 0 and stays it, while what overflows becomes -inf: never NaN.
-        logits = logits - logits.amax(-1, keepdim=True)
-        logits = logits / max(temperature, torch.finfo(logits.dtype).tiny)
+    logits = temper(logits.to(noise.dtype), temperature)
     if top_k is not None or top_p is not None:
         logits = _likeliest(logits, top_k, top_p)
     return (logits + noise).argmax(-1)
+
+
+def temper(logits: Tensor, temperature: float) -> Tensor:
+    """Divide logits (n, K) by a temperature; towards 0 only the largest is not -inf."""
+    if temperature == 1:
+        return logits
+    # The largest becomes 0 and stays it, while what overflows becomes -inf: never NaN.
+    logits = logits - logits.amax(-1, keepdim=True)
+    return logits / max(temperature, torch.finfo(logits.dtype).tiny)
 
 
 def _likeliest(logits: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
@@ -164,9 +168,9 @@ class GridSampler:
     """The logits of n grids, code by code in raster order; whoever drives it chooses the codes.
 
     Call `start`, then before each row `begin_row` with the codes of the row above, and for each of
-    its columns `logits` and `accept`. Between rows, `state` is all that later rows need of
-    earlier ones: tensors whose dimension 1 is the grid, so that `[t[:, ancestors] for t in
-    state]` goes on with copies of some grids. With guidance there are 2 n, n of them unlabelled.
+    its columns `logits` and `accept`. `select` goes on with copies of some grids, between any two
+    codes. Between rows, `state` is all that later rows need of earlier ones: tensors whose
+    dimension 1 is the grid. With guidance there are 2 n, n of them unlabelled.
 
     References:
         Classifier-Free Diffusion Guidance (Ho and Salimans 2022), equation 6,
@@ -181,6 +185,9 @@ class GridSampler:
         self.prior, self.guidance, self.streams = prior, guidance, 1
         self.steps = steps_of(prior)
         self.state: list[Tensor] = []
+        self.columns: list[tuple[Tensor, ...]] = []  # of the current row
+        self.codes: list[Tensor] = []
+        self.kept: list[list[Tensor]] = []
 
     def start(self, n: int, labels: Tensor | None = None) -> None:
         """Begin n new grids with labels (n,)."""
@@ -189,14 +196,14 @@ class GridSampler:
             self.streams = 2
             labels = torch.cat([labels, torch.full_like(labels, self.prior.num_labels)])
         self.state = self.steps.start(n * self.streams, labels)
+        self.columns, self.codes, self.kept = [], [], []
 
     def begin_row(self, above: Tensor | None) -> None:
         """Take in the codes (W, n) of the row above; None before the first row."""
         above = above if above is None else above.repeat(1, self.streams)
         base, self.state = self.steps.row(above, self.state)
         self.columns = list(zip(*(part.unbind() for part in base), strict=True))
-        self.codes: list[Tensor] = []
-        self.kept: list[list[Tensor]] = []
+        self.codes, self.kept = [], []
 
     def logits(self, column: int) -> Tensor:
         """Return the logits (n, K) at this column of the current row."""
@@ -214,6 +221,17 @@ class GridSampler:
         self.codes.append(codes.repeat(self.streams))
         if column + 1 == len(self.columns):
             self.state = self.steps.end_row(self.state, self.kept)
+            self.columns, self.codes, self.kept = [], [], []
+
+    def select(self, ancestors: Tensor) -> None:
+        """Go on with these of the n grids, as often as they are named; `ancestors` is (m,)."""
+        n = self.state[0].shape[1] // self.streams
+        index = torch.cat([ancestors + i * n for i in range(self.streams)])
+        self.state = [x.index_select(1, index) for x in self.state]
+        self.codes = [x[index] for x in self.codes]
+        self.kept = [[x[index] for x in column] for column in self.kept]
+        left = len(self.codes)
+        self.columns[left:] = [tuple(x[index] for x in column) for column in self.columns[left:]]
 
 
 class Steps(Protocol):
@@ -464,21 +482,22 @@ class _WholePasses:
 
     def row(self, above: Tensor | None, state: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """See `Steps.row`."""
-        self.state = state if above is None else [*state, above]
-        return [state[0].expand(self.prior.grid[1], -1)], self.state
+        state = state if above is None else [*state, above]
+        # Every column gets all: labels (n, 1) and rows (n, W).
+        return [x.t().expand(self.prior.grid[1], *x.t().shape) for x in state], state
 
     def column(
         self, codes: list[Tensor], base: Sequence[Tensor], left: list[Tensor] | None
     ) -> tuple[Tensor, list[Tensor]]:
         """See `Steps.column`."""
-        (labels,), *rows = self.state
-        grid = labels.new_zeros(*self.prior.grid, len(labels))
+        labels, *rows = base[0][:, 0], *base[1:]
+        grid = labels.new_zeros(len(labels), *self.prior.grid)
         i, j = len(rows), len(codes)
         for k, row in enumerate(rows):
-            grid[k] = row
+            grid[:, k] = row
         for k, code in enumerate(codes):
-            grid[i, k] = code
-        logits = self.prior.logits(grid.permute(2, 0, 1), labels if self.labelled else None)
+            grid[:, i, k] = code
+        logits = self.prior.logits(grid, labels if self.labelled else None)
         return logits[:, :, i, j], []
 
     def end_row(self, state: list[Tensor], kept: list[list[Tensor]]) -> list[Tensor]:

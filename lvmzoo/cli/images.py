@@ -23,18 +23,14 @@ from lvmzoo.files import atomic_file
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lvmzoo.models.vqvae import VQVAE
+
 __all__ = ["complete", "interpolate", "reconstruct", "sample"]
 
 # Pixels that are drawn at a time. Not --batch-size: the noise of a picture depends on what is drawn
 # with it.
 MAX_PIXELS = 2**18
-# The part of the code grid that is kept, by half its height and width.
-KEEP = {
-    "top": lambda rows, columns: (slice(rows), slice(None)),
-    "bottom": lambda rows, columns: (slice(rows, None), slice(None)),
-    "left": lambda rows, columns: (slice(None), slice(columns)),
-    "right": lambda rows, columns: (slice(None), slice(columns, None)),
-}
+PARTS = ("top", "bottom", "left", "right", "border", "center")
 
 
 @click.command()
@@ -132,25 +128,75 @@ def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
 @click.command()
 @runs_model
 @click.argument("image", type=existing_file)
-@click.option("--keep", type=click.Choice(KEEP), default="top", show_default=True)
+@click.option("--keep", type=click.Choice(PARTS), help="Keep this part.  [default: top]")
+@click.option(
+    "--mask",
+    type=existing_file,
+    help="A picture of any size, treated as IMAGE is: what is white in it is kept, to the pixel.",
+)
 @click.option("-n", "count", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option(
+    "--particles",
+    type=click.IntRange(1, 65536),
+    help="Drawn for each completion: more are more faithful to what follows a hole.",
+)
 @draws
 @output("A row of pictures: the original, then its completions.")
-def complete(job: Job, image: Path, keep: str, count: int, output: Path, **draw: Any) -> None:
-    """Complete IMAGE: keep half of its codes and draw the rest.
+def complete(
+    job: Job,
+    image: Path,
+    keep: str | None,
+    mask: Path | None,
+    count: int,
+    particles: int | None,
+    output: Path,
+    **draw: Any,
+) -> None:
+    """Complete IMAGE: keep a part of it and draw the rest.
 
-    NAME is a VQ-VAE, whose prior draws them. With --keep top this is an exact draw; else a kept
-    code has no influence on those drawn before it in raster order.
+    NAME is a VQ-VAE, whose prior draws it given all that is kept. With --keep top this is an exact
+    draw; else it is the more so, the more particles there are.
     """
+    if keep and mask:
+        raise click.UsageError("--keep and --mask exclude each other")
     model = require_vqvae(job.load(), "complete needs")
     options = draw_options(model, **draw)
+    if particles is not None:
+        options["particles"] = particles
     import torch
 
-    known = torch.zeros(model.config.grid, dtype=torch.bool, device=model.device)
-    known[KEEP[keep](*(size // 2 for size in known.shape))] = True
     x = next(job.batches(job.find([image]), model))
-    drawn = model.complete(x, known, n=count, **options)
+    known = _white(mask, job, model) if mask else _part(keep or "top", *model.config.grid)
+    options |= {"paste": mask is not None, "n": count}
+    drawn = model.complete(x, known.to(model.device), **options)
     _write(torch.cat([x, drawn[0]]).cpu(), output, columns=min(count + 1, 10))
+
+
+def _part(name: str, height: int, width: int) -> "Tensor":
+    """Return which codes of a grid belong to one of `PARTS`, (H, W)."""
+    import torch
+
+    row, column = torch.arange(height)[:, None], torch.arange(width)
+    top, left = row < height // 2, column < width // 2
+    inner_rows = (row >= height // 4) & (row < height - height // 4)
+    center = inner_rows & (column >= width // 4) & (column < width - width // 4)
+    parts = (top, ~top, left, ~left, ~center, center)
+    return dict(zip(PARTS, parts, strict=True))[name].expand(height, width)
+
+
+def _white(mask: Path, job: Job, model: "VQVAE") -> "Tensor":
+    """Return which pixels are white in a picture that is treated as the model's are, (H, W)."""
+    import torch
+    from PIL import ImageOps
+
+    from lvmzoo.pictures.decode import decode, open_image
+    from lvmzoo.pictures.transform import transform
+
+    to = transform(model)
+    # As a negative, for what is added around a picture is black and is kept.
+    negative = ImageOps.invert(open_image(mask, 1, job.notes))
+    hidden = decode(negative, (1, *to.shape[1:]), to.content, job.notes, str(mask))
+    return torch.from_numpy(hidden[..., 0] < 128)
 
 
 def _write(x: "Tensor", output: Path, columns: int | None = None) -> None:

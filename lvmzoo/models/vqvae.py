@@ -17,11 +17,13 @@ from lvmzoo import checkpoint
 from lvmzoo.checks import (
     check_codes,
     check_count,
+    check_generator,
     check_labels,
     check_mask,
     check_positive,
     check_range,
 )
+from lvmzoo.completion import complete_codes, known_log_prob
 from lvmzoo.models.base import ImageConfig, ZooModel, require_range
 from lvmzoo.models.pixelcnn import CodePrior, GatedPixelCNN, PixelCNN
 from lvmzoo.placement import at_least_float32, without_autocast
@@ -42,6 +44,7 @@ PRIORS: Mapping[str, type[PixelCNN | GatedPixelCNN]] = MappingProxyType(
 )
 LAYERS, MAX_LAYERS = 12, 64  # of a prior, unless its grid needs more; and at most
 MAX_GUIDANCE = 100.0  # far beyond what changes anything
+PARTICLES, MAX_PARTICLES = 32, 65536  # for a completion
 
 
 @dataclass(frozen=True)
@@ -488,16 +491,42 @@ class VQVAE(ZooModel):
         )
         return self.autoencoder.decode(codes)
 
-    def code_log_prob(self, codes: Tensor, labels: Any = None) -> Tensor:
+    def code_log_prob(
+        self,
+        codes: Tensor,
+        labels: Any = None,
+        *,
+        known: Tensor | None = None,
+        particles: int = PARTICLES,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Return log p(codes) under the prior, or log p(codes | labels), (N,) in nats.
+
+        With `known` it is log p(hidden codes | known codes): how surprising a part is, given all
+        around it. Where the known codes come first in raster order that is exact. Else log p(known
+        codes) is estimated with particles, and the result has no gradient and is a little high on
+        average, the less so the more particles there are.
 
         Arguments:
             codes: (N, h, w), of any integer dtype.
             labels: A class (its index or name), N of them or a LongTensor (N,); None is
                 unconditional.
+            known: Booleans as for `complete`.
+            particles: As for `complete`.
+            generator: Source of the noise; on the CPU it serves a model on any device.
         """
         codes = self._check_codes(codes)
-        return self.prior.log_prob(codes, self._check_labels(labels, codes.shape[0]))
+        given_labels = self._check_labels(labels, codes.shape[0])
+        if known is None:
+            return self.prior.log_prob(codes, given_labels)
+        check_generator(generator)
+        particles = check_count(particles, "particles", most=MAX_PARTICLES)
+        known, _ = self._check_known(known, len(codes))
+        with torch.no_grad():
+            whole = self.prior.log_prob(codes, given_labels)
+            return whole - known_log_prob(
+                self.prior, codes, known, given_labels, particles=particles, generator=generator
+            )
 
     @torch.no_grad()
     def score(
@@ -521,46 +550,69 @@ class VQVAE(ZooModel):
         n: int = 1,
         labels: Any = None,
         guidance: float = 0.0,
+        temperature: float = 1.0,
+        particles: int = PARTICLES,
+        paste: bool = False,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Keep the known part of the code grid and draw the rest.
+        """Keep the known part of a picture and draw the rest.
 
-        Each unknown code is drawn given all codes, known or drawn, before it in raster order. If
-        the known part comes first in that order (the top half kept, say), this draws from the
-        prior given the known part, exactly. With any other mask it does not: a known code has no
-        influence on the unknown ones before it, so that seams may show there.
+        If the known codes come first in raster order (the top half kept, say), this draws from the
+        prior given them, exactly, and the particles change nothing. With any other mask, many
+        particles draw the hidden codes and are weighed by how well the known codes behind fit: as
+        they grow in number, this draws from the prior given all known codes. With one particle,
+        known codes have no influence on hidden ones before them.
 
         Arguments:
             x_or_codes: Images (N, C, H, W) in [0, 1], or their codes (N, h, w).
-            known: Booleans (h, w), or (N, h, w): which codes are kept.
-            n: Completions of each.
+            known: Booleans of codes, (h, w) or (N, h, w), or of pixels, (H, W) or (N, H, W): what
+                is kept. A code is hidden if any pixel of its square is. The encoder sees all
+                pixels, so that codes beside a hole know a little of what was in it.
+            n: Completions of each, independent of each other.
             labels: A class (its index or name), N of them or a LongTensor (N,); None is
                 unconditional.
             guidance: As for `sample`.
+            temperature: As for `sample`.
+            particles: How many are drawn for each completion.
+            paste: Put the known pixels back over the decoded picture, blended over the two next to
+                the hole.
             generator: Source of the noise; on the CPU it serves a model on any device.
 
         Returns:
             Images (N, n, C, H, W) in [0, 1].
         """
-        n, _ = self._check_request(n, 1.0, generator)
+        n, temperature = self._check_request(n, temperature, generator)
         guidance = _check_guidance(guidance, labels)
-        if isinstance(x_or_codes, Tensor) and x_or_codes.is_floating_point():
-            codes = self.encode(x_or_codes)
-        else:
-            codes = self._check_codes(x_or_codes)
-        known = check_mask(known, codes.shape, "known", self.device)
-        given_labels = self._check_labels(labels, len(codes))
-        drawn = sample_codes(
+        particles = check_count(particles, "particles", most=MAX_PARTICLES)
+        has_pixels = isinstance(x_or_codes, Tensor) and x_or_codes.is_floating_point()
+        if paste and not has_pixels:
+            raise ValueError("paste=True needs images: codes have no pixels to put back")
+        codes = self.encode(x_or_codes) if has_pixels else self._check_codes(x_or_codes)
+        known, pixels = self._check_known(known, len(codes))
+        drawn = complete_codes(
             self.prior,
-            n * len(codes),
-            None if given_labels is None else given_labels.repeat_interleave(n),
-            given=codes.repeat_interleave(n, 0),
-            known=known.expand_as(codes).repeat_interleave(n, 0),
+            codes,
+            known,
+            n,
+            self._check_labels(labels, len(codes)),
+            particles=particles,
             guidance=guidance,
+            temperature=temperature,
             generator=generator,
         )
-        images = self.autoencoder.decode(drawn)
-        return images.view(len(codes), n, *images.shape[1:])
+        images = self.autoencoder.decode(drawn.flatten(0, 1)).unflatten(0, (-1, n))
+        return _paste(x_or_codes.to(images.dtype), pixels, images) if paste else images
+
+    def _check_known(self, known: Any, n: int) -> tuple[Tensor, Tensor]:
+        """Return which codes (n, h, w) and which pixels (n, H, W) are known."""
+        size, grid = (self.config.image_size,) * 2, self.config.grid
+        if isinstance(known, Tensor) and known.shape[-2:] == size:
+            pixels = check_mask(known, (n, *size), "known", self.device).expand(n, *size)
+            squares = pixels.unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1))
+            return squares.all(4).all(2), pixels
+        codes = check_mask(known, (n, *grid), "known", self.device).expand(n, *grid)
+        step = self.config.downsampling
+        return codes, codes.repeat_interleave(step, 1).repeat_interleave(step, 2)
 
     def _check_codes(self, codes: Any) -> Tensor:
         return check_codes(codes, self.config.grid, self.config.num_codes, self.device)
@@ -578,6 +630,15 @@ def _check_guidance(guidance: Any, labels: Any) -> float:
     if w and labels is None:
         raise ValueError(f"guidance {guidance} needs labels: it draws towards a class")
     return w
+
+
+def _paste(x: Tensor, known: Tensor, images: Tensor) -> Tensor:
+    """Put known pixels (N, H, W) of x (N, C, H, W) back over images (N, n, C, H, W)."""
+    hidden = [(~known).to(x.dtype)[:, None]]
+    for _ in range(2):
+        hidden.append(F.max_pool2d(hidden[-1], 3, stride=1, padding=1))
+    share = 1 - torch.stack(hidden).mean(0)  # 0 in the hole, then 1/3, 2/3 and 1
+    return torch.lerp(images, x[:, None], share[:, None])
 
 
 def _prior(config: VQVAEConfig) -> CodePrior:

@@ -122,11 +122,11 @@ def test_top_k_and_complete_are_for_vqvaes(zoo, pictures, out):
     assert not list(out.iterdir())
 
 
-@pytest.mark.parametrize("keep", ["top", "bottom", "left", "right"])
-def test_complete_keeps_the_half_it_is_told_to(vqvae_folder, pictures, out, keep):
+@pytest.mark.parametrize("keep", ["top", "bottom", "left", "right", "border", "center"])
+def test_complete_keeps_the_part_it_is_told_to(vqvae_folder, pictures, out, keep):
     image = pictures / "00.png"
     arguments = ["complete", vqvae_folder, image, "--keep", keep, "-n", 3, "--seed", 1]
-    call(*arguments, "-o", out / "a.png")
+    call(*arguments, "--particles", 4, "-o", out / "a.png")
     model = lvmzoo.from_pretrained(vqvae_folder)
     x = lvmzoo.load_images(image, model)
     known = torch.zeros(8, 8, dtype=torch.bool)
@@ -135,11 +135,32 @@ def test_complete_keeps_the_half_it_is_told_to(vqvae_folder, pictures, out, keep
         "bottom": (slice(4, 8), slice(None)),
         "left": (slice(None), slice(0, 4)),
         "right": (slice(None), slice(4, 8)),
-    }[keep]
+    }.get(keep, (slice(2, 6), slice(2, 6)))
     known[rows, columns] = True
-    drawn = model.complete(x, known, n=3, generator=torch.Generator().manual_seed(1))[0]
+    known = ~known if keep == "border" else known
+    options = {"n": 3, "particles": 4, "generator": torch.Generator().manual_seed(1)}
+    drawn = model.complete(x, known, **options)[0]
     lvmzoo.save_images(torch.cat([x, drawn]), out / "b.png", columns=4)
     assert (out / "a.png").read_bytes() == (out / "b.png").read_bytes()
     assert np.asarray(Image.open(out / "a.png")).shape == (36, 4 * 34 + 2)
     call(*arguments, "--label", "7", "-o", out / "labelled.png")
     assert (out / "labelled.png").read_bytes() != (out / "a.png").read_bytes()
+
+
+def test_complete_fills_what_is_not_white_in_a_mask_of_any_size(vqvae_folder, pictures, out):
+    image = pictures / "00.png"
+    mask = Image.new("L", (560, 560), "white")
+    mask.paste("black", (200, 200, 300, 380))  # in 28x28: columns 10 to 14, rows 10 to 18
+    mask.save(out / "mask.png")
+    arguments = ["complete", vqvae_folder, image, "-n", 2, "--seed", 1, "-o", out / "a.png"]
+    call(*arguments, "--mask", out / "mask.png")
+    model = lvmzoo.from_pretrained(vqvae_folder)
+    x = lvmzoo.load_images(image, model)
+    known = torch.ones(32, 32, dtype=torch.bool)
+    known[12:21, 12:17] = False
+    generator = torch.Generator().manual_seed(1)
+    drawn = model.complete(x, known, n=2, paste=True, generator=generator)[0]
+    lvmzoo.save_images(torch.cat([x, drawn]), out / "b.png", columns=3)
+    assert (out / "a.png").read_bytes() == (out / "b.png").read_bytes()
+    line = refused(2, *arguments, "--mask", out / "mask.png", "--keep", "top")
+    assert "--keep and --mask exclude each other" in line

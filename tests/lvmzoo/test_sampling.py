@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize, prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lvmzoo import sampling
+from lvmzoo.completion import complete_codes
 from lvmzoo.models.pixelcnn import CodePrior, GatedPixelCNN, PixelCNN, gumbel_noise
 from lvmzoo.sampling import GridSampler, draw_codes, sample_codes
 
@@ -67,7 +68,6 @@ def likeliest(logits, temperature=1.0, top_k=None, top_p=None) -> Tensor:
 
 @priors
 @pytest.mark.parametrize("labelled", [False, True])
-@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize(
     "options",
     [
@@ -80,22 +80,39 @@ def likeliest(logits, temperature=1.0, top_k=None, top_p=None) -> Tensor:
     ids=str,
 )
 @torch.no_grad()
-def test_codes_are_those_of_whole_passes(cls, labelled, kept, options):
+def test_codes_are_those_of_whole_passes(cls, labelled, options):
     if cls is PixelCNN and labelled:
         return
     prior = make(cls)
     labels = torch.tensor([0, 2, 1, LABELS, 2]) if labelled else None
-    codes = torch.randint(K, (5, *GRID), generator=seeded(1))
-    known = torch.rand(codes.shape, generator=seeded(3)) < 0.4
-    if kept:
-        options = options | {"given": codes, "known": known}
     drawn = sample_codes(prior, 5, labels, generator=seeded(2), **options)
     assert torch.equal(drawn, naive_sample(prior, 5, labels, generator=seeded(2), **options))
     assert len(drawn.unique()) > 3
-    if kept:
-        assert torch.equal(drawn[known], codes[known])
     if not options:
         assert torch.equal(drawn, prior.sample(5, labels, generator=seeded(2)))
+
+
+@priors
+@pytest.mark.parametrize("known_first", [False, True])
+@pytest.mark.parametrize("options", [{}, {"guidance": 2.0, "temperature": 1.5}], ids=str)
+@torch.no_grad()
+def test_completions_by_one_particle_are_those_of_whole_passes(cls, known_first, options):
+    """And where the known codes come first, one is all that is drawn."""
+    prior = make(cls)
+    labels = None if cls is PixelCNN else torch.tensor([0, 2, LABELS])
+    codes = torch.randint(K, (3, *GRID), generator=seeded(1))
+    known = torch.rand(codes.shape, generator=seeded(3)) < 0.4
+    if known_first:
+        counts = torch.tensor([15, 0, 30])[:, None]
+        known = (torch.arange(GRID[0] * GRID[1]) < counts).view_as(codes)
+    particles = 5 if known_first else 1
+    drawn = complete_codes(
+        prior, codes, known, 2, labels, particles=particles, generator=seeded(2), **options
+    )
+    given, kept = (x.repeat_interleave(2, 0) for x in (codes, known))
+    each = None if labels is None else labels.repeat_interleave(2)
+    options = options | {"given": given, "known": kept, "generator": seeded(2)}
+    assert torch.equal(drawn.flatten(0, 1), naive_sample(prior, 6, each, **options))
 
 
 @priors
@@ -114,23 +131,33 @@ def test_many_grids_are_drawn_in_blocks(monkeypatch):
     assert torch.equal(drawn, torch.cat(parts))
 
 
-@priors
+class Other(GatedPixelCNN):
+    """A prior of one's own, which is drawn by whole passes."""
+
+
+@pytest.mark.parametrize("cls", [PixelCNN, GatedPixelCNN, Other])
+@pytest.mark.parametrize("guidance", [0.0, 1.5])
 @torch.no_grad()
-def test_a_driver_gets_the_logits_and_may_go_on_with_copies_of_some_grids(cls):
-    """As particles do, between any two rows."""
+def test_a_driver_gets_the_logits_and_may_go_on_with_copies_of_some_grids(cls, guidance):
+    """As particles do, between any two codes."""
     prior = make(cls)
+    labels = None if cls is PixelCNN else torch.tensor([0, 2, 1, 2])
     codes = torch.randint(K, (4, *GRID), generator=seeded(1))
-    ancestors = torch.tensor([2, 2, 0, 3])
-    sampler = GridSampler(prior)
-    sampler.start(4)
+    sampler = GridSampler(prior, guidance)
+    sampler.start(4, labels)
     for i in range(GRID[0]):
-        codes = codes[ancestors]
-        sampler.state = [x[:, ancestors] for x in sampler.state]
         sampler.begin_row(None if i == 0 else codes[:, i - 1].t())
-        wanted = prior.logits(codes)
         for j in range(GRID[1]):
-            torch.testing.assert_close(sampler.logits(j), wanted[:, :, i, j])
+            wanted = prior.logits(codes, labels)[:, :, i, j]
+            if labels is not None and guidance:
+                unlabelled = prior.logits(codes)[:, :, i, j]
+                wanted = (1 + guidance) * wanted - guidance * unlabelled
+            torch.testing.assert_close(sampler.logits(j), wanted)
             sampler.accept(j, codes[:, i, j])
+            if (i + j) % 3 == 0:
+                ancestors = torch.randint(len(codes), (len(codes) + 1,), generator=seeded(i + j))
+                codes, labels = codes[ancestors], None if labels is None else labels[ancestors]
+                sampler.select(ancestors)
 
 
 class Lora(nn.Module):
@@ -291,11 +318,9 @@ def test_a_replayed_row_draws_the_codes_of_the_naive_sampler(cls, guidance, reco
     monkeypatch.setattr(sampling, "BLOCK", 3)
     prior = make(cls)
     labels = None if cls is PixelCNN else torch.tensor([0, 2, 1, LABELS, 2, 1, 0, 0])
-    codes = torch.randint(K, (8, *GRID), generator=seeded(1))
-    kept = {"given": codes, "known": torch.rand(codes.shape, generator=seeded(3)) < 0.3}
-    drawn = sample_codes(prior, 8, labels, guidance=guidance, generator=seeded(2), **kept)
+    drawn = sample_codes(prior, 8, labels, guidance=guidance, generator=seeded(2))
     monkeypatch.setattr(sampling, "_can_record", lambda x: False)
-    wanted = sample_codes(prior, 8, labels, guidance=guidance, generator=seeded(2), **kept)
+    wanted = sample_codes(prior, 8, labels, guidance=guidance, generator=seeded(2))
     assert torch.equal(drawn, wanted)
     # One for both whole blocks, one for the rest; so that other threads may use the GPU.
     device = torch.device("cpu")

@@ -242,8 +242,9 @@ class _VQVAE(Family):
     limits = (
         "The autoencoder keeps {codes} codes of {bits} bits of each picture and loses fine "
         "texture. The prior models codes, not pixels: bits per code compare only among priors on "
-        "the codes of the same autoencoder. A completion with known codes that do not come first "
-        "in raster order is not an exact draw."
+        "the codes of the same autoencoder. A completion is an exact draw where the known codes "
+        "come first in raster order; elsewhere it is drawn with particles and gets closer to one "
+        "as they grow in number."
     )
     compared = "the same codes"
     counts_in_train = True

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import lvmzoo
+from lvmzoo.completion import complete_codes
 from lvmzoo.models.vqvae import VQVAE, VQVAEConfig
 from lvmzoo.sampling import sample_codes
 
@@ -213,11 +214,42 @@ def test_completion_of_the_top_draws_from_the_prior_given_it(gated, x):
     every = codes.repeat(7, 1, 1)
     every[:, -1, -1] = torch.arange(7)
     p = gated.code_log_prob(every).softmax(0)
-    many = {"given": codes.expand(2000, 4, 4), "known": known.expand(2000, 4, 4)}
-    drawn = sample_codes(gated.prior, 2000, **many, generator=seeded(4))
-    assert torch.equal(drawn[:, known], many["given"][:, known])
+    (drawn,) = complete_codes(gated.prior, codes, known[None], 2000, generator=seeded(4))
+    assert torch.equal(drawn[:, known], codes.expand(2000, 4, 4)[:, known])
     frequencies = drawn[:, -1, -1].bincount(minlength=7) / 2000
     assert torch.allclose(frequencies, p, atol=0.04)
+
+
+def test_a_hidden_pixel_hides_its_code_and_known_ones_are_pasted_back(gated, x):
+    pixels = torch.ones(5, 16, 16, dtype=torch.bool)
+    pixels[:, 7:9, 5] = False  # two codes of a column
+    known = torch.ones(4, 4, dtype=torch.bool)
+    known[1:3, 1] = False
+    options = {"n": 2, "particles": 4}
+    plain = gated.complete(x, known, **options, generator=seeded(1))
+    assert torch.equal(gated.complete(x, pixels, **options, generator=seeded(1)), plain)
+    pasted = gated.complete(x, pixels[0], **options, paste=True, generator=seeded(1))
+    shares = {(7, 5): 0, (8, 6): 1 / 3, (6, 5): 1 / 3, (10, 6): 2 / 3, (5, 3): 2 / 3, (8, 8): 1}
+    for (i, j), share in shares.items():
+        wanted = share * x[:, None, :, i, j] + (1 - share) * plain[..., i, j]
+        torch.testing.assert_close(pasted[..., i, j], wanted)
+
+
+def test_the_probability_of_a_part_given_the_rest(gated, x):
+    """Of one code: exactly, from all grids with another code in its place."""
+    codes, known = gated.encode(x), torch.ones(4, 4, dtype=torch.bool)
+    known[1, 2] = False
+    every = codes.repeat_interleave(7, 0)
+    every[:, 1, 2] = torch.arange(7).repeat(5)
+    log_p = gated.code_log_prob(every, 1).view(5, 7).log_softmax(1)
+    wanted = log_p.gather(1, codes[:, 1, 2][:, None])[:, 0]
+    options = {"particles": 2000, "generator": seeded(1)}
+    found = gated.code_log_prob(codes, 1, known=known, **options)
+    torch.testing.assert_close(found, wanted, atol=0.05, rtol=0)
+    for mask, given in ((known.logical_or(~known), 0 * found), (~known.logical_or(~known), None)):
+        part = gated.code_log_prob(codes, 1, known=mask)
+        whole = gated.code_log_prob(codes, 1) if given is None else given
+        torch.testing.assert_close(part, whole, atol=1e-4, rtol=1e-5)
 
 
 def test_save_and_load_round_trip(model, x, tmp_path):
@@ -297,6 +329,14 @@ BAD = {
     "guided completion without a label": (
         ValueError,
         lambda m: m.complete(ONE, torch.ones(4, 4).bool(), guidance=1),
+    ),
+    "pasting codes": (
+        ValueError,
+        lambda m: m.complete(m.encode(ONE), torch.ones(4, 4).bool(), paste=True),
+    ),
+    "particles 0": (
+        ValueError,
+        lambda m: m.complete(ONE, torch.ones(4, 4).bool(), particles=0),
     ),
     "complete 0": (ValueError, lambda m: m.complete(ONE, torch.ones(4, 4).bool(), n=0)),
 }
