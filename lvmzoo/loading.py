@@ -58,7 +58,8 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> Any:
         return load(name)
     cls = model_class(info.model_class)
     try:
-        config = checkpoint.build_config(cls.Config, {**info.config, **overrides}, name)
+        values = cls.fill_in({**info.config, **overrides})
+        config = checkpoint.build_config(cls.Config, values, name)
     except CheckpointError as error:
         raise ValueError(str(error)) from None
     return cls(config)
