@@ -60,7 +60,7 @@ class Scores:
         assert model.origin is not None
         self.model, self.weights = model, dict(model.origin.sha256)
         self.scorer = Scorer(model)
-        self.names = dict.fromkeys(self.scorer.names, {"dtype": "float32", "shape": []})
+        self.names = {name: {"dtype": "float32", "shape": []} for name in self.scorer.names}
 
     def columns(self, pictures: np.ndarray) -> Columns:
         """Return the columns of pictures (n, H, W, C) uint8."""

@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
 from support.runs import SMALL_VQVAE
 from support.trees import write_alike, write_picture
 
@@ -38,6 +37,13 @@ def mine(tmp_path):
     return tmp_path / "mine"
 
 
+@pytest.mark.parametrize("option", [["--image-size", "64"], ["--cache", "c"]])
+def test_options_of_pictures_need_pictures(tmp_path, option):
+    result = command("vae_cifar10", "--out", tmp_path / "out", *option)
+    assert result.exit_code == 2
+    assert f"{option[0]} is for one's own pictures: give --images, too" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -62,15 +68,6 @@ def test_wrong_arguments_are_refused_before_any_work(mine, tmp_path, arguments, 
     assert message in result.output
     assert result.output.count("\n") <= 4  # one sentence, after click's usage if that is printed
     assert not out.parent.exists()
-
-
-@pytest.mark.parametrize(
-    "option", [["--image-size", "64"], ["--cache", "c"], ["--skip-unreadable"]]
-)
-def test_options_of_pictures_need_pictures(tmp_path, option):
-    result = command("vae_cifar10", "--out", tmp_path / "out", *option)
-    assert result.exit_code == 2
-    assert f"{option[0]} is for one's own pictures: give --images, too" in result.output
 
 
 def test_pictures_that_cannot_be_used_are_refused(mine, tmp_path):
@@ -204,16 +201,6 @@ def test_unfinished_runs_are_not_measured(mine, tmp_path):
     result = command("vae_cifar10", "--images", mine, "--weights", out, main=evaluate.main)
     assert result.exit_code == 1
     assert f"{out} holds no finished run; training.train --resume goes on" in result.output
-
-
-def test_grey_models_train_on_colour_pictures_as_grey(mine, tmp_path):
-    out = tmp_path / "out"
-    works("vae_mnist", "--images", mine, "--out", out, *QUICK, "--image-size", 24,
-          "--config", "channels=[4, 4, 8]")  # fmt: skip
-    model = lvmzoo.from_pretrained(out)
-    assert model.image_shape == (1, 24, 24)
-    picture = Image.new("RGB", (50, 30), (255, 0, 0))
-    assert lvmzoo.transform(model)(picture).shape == (1, 24, 24)
 
 
 def test_the_cache_may_lie_elsewhere(mine, tmp_path, monkeypatch):
