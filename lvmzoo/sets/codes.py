@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from lvmzoo.models.autoencoder import Autoencoder
+from lvmzoo.models.vqvae import Autoencoder
 
 __all__ = ["ExactCodes"]
 

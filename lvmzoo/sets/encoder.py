@@ -13,10 +13,10 @@ from torch import Tensor
 from lvmzoo.loading import from_pretrained
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vqvae import VQVAE
-from lvmzoo.nn.placement import any_parameter, without_autocast
 from lvmzoo.notes import Notes
 from lvmzoo.pictures.many import BLOCK
 from lvmzoo.pictures.transform import transform
+from lvmzoo.placement import any_parameter, without_autocast
 from lvmzoo.sets.codes import ExactCodes
 
 __all__ = ["Encoder", "decoder_weights"]

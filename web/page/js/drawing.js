@@ -11,14 +11,15 @@ export function drawing() {
   Object.assign(context, { strokeStyle: "white", lineWidth: 26, lineCap: "round", lineJoin: "round" });
   const lineTo = (event) => {
     const { left, top, width } = canvas.getBoundingClientRect();
-    context.lineTo(((event.clientX - left) / width) * EDGE, ((event.clientY - top) / width) * EDGE);
+    const [x, y] = [((event.clientX - left) / width) * EDGE, ((event.clientY - top) / width) * EDGE];
+    context.lineTo(x, y);
+    context.lineTo(x + 0.1, y); // a touch alone leaves a dot
     context.stroke();
   };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     context.beginPath();
     lineTo(event);
-    lineTo(event); // a touch alone leaves a dot
   });
   canvas.addEventListener("pointermove", (event) => event.buttons && lineTo(event));
   const clear = () => context.fillRect(0, 0, EDGE, EDGE);

@@ -40,6 +40,7 @@ async function showCard(element, url) {
   const parsed = new DOMParser().parseFromString(marked.parse(markdown), "text/html");
   for (const image of parsed.images) image.src = new URL(image.getAttribute("src"), url);
   for (const anchor of parsed.links) anchor.href = new URL(anchor.getAttribute("href"), url);
+  for (const empty of parsed.querySelectorAll("th:empty")) empty.outerHTML = "<td></td>"; // heads nothing
   parsed.querySelector("h1")?.remove(); // the page has it
   element.replaceChildren(...parsed.body.childNodes);
 }

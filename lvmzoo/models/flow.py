@@ -1,6 +1,6 @@
 """Masked autoregressive flow: a learned density over latents."""
 
-from bisect import bisect_left, bisect_right
+import math
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lvmzoo.nn.gaussian import gaussian_log_prob
+from lvmzoo.placement import at_least_float32
 
 __all__ = ["MADE", "MaskedAutoregressiveFlow", "MaskedLinear", "Units"]
 
@@ -158,53 +158,30 @@ class MaskedAutoregressiveFlow(nn.Module):
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return eps and log sigma, (N, D) each, for z (N, D); sum log sigma is the log-det."""
         mu, s = self.net(z).chunk(2, 1)
-        log_sigma = _bounded(s)
+        log_sigma = self.log_sigma(s)
         return z * log_sigma.exp() + mu, log_sigma
+
+    @staticmethod
+    def log_sigma(s: Tensor) -> Tensor:
+        """Return log sigma, bounded, of the network's outputs s."""
+        return _BOUND * (s / _BOUND).tanh()
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z), (N,) in nats, for z (N, D)."""
         eps, log_sigma = self.forward(z)
-        return gaussian_log_prob(eps, 0.0, torch.zeros_like(eps)) + log_sigma.sum(1)
+        wide = at_least_float32(eps.dtype)
+        log_normal = -0.5 * eps.to(wide).square() - 0.5 * math.log(2 * math.pi)
+        return log_normal.sum(1) + log_sigma.to(wide).sum(1)
 
     @torch.no_grad()
     def inverse(self, eps: Tensor) -> Tensor:
         """Return the z (N, D) that `forward` maps to eps (N, D), without gradients.
 
-        z[i] needs mu and sigma of z[:i], hence D steps. Step i computes the units of degree i,
-        the only ones that z[i - 1] completes: all steps together cost less than one pass.
+        z[i] needs mu and sigma of z[:i], hence D passes; `lvmzoo.sampling` does it in one.
         """
-        linear = [layer for layer in self.net if isinstance(layer, MaskedLinear)]
-        z = torch.empty_like(eps)
-        hidden = [eps.new_empty(len(eps), layer.out_features) for layer in linear[:-1]]
-        for i in range(self.dim):
-            known = z[:, :i]
-            for layer, values, degrees in zip(linear, hidden, self.net.degrees[1:], strict=False):
-                start, stop = bisect_left(degrees, i), bisect_right(degrees, i)
-                weight = layer.weight[start:stop, : known.shape[1]]
-                values[:, start:stop] = F.silu(F.linear(known, weight, layer.bias[start:stop]))
-                known = values[:, :stop]
-            weight = linear[-1].weight[i :: self.dim, : known.shape[1]]
-            mu, s = F.linear(known, weight, linear[-1].bias[i :: self.dim]).unbind(1)
-            z[:, i] = (eps[:, i] - mu) * (-_bounded(s)).exp()
-        return z
-
-    def inverse_in_passes(self, eps: Tensor) -> Tensor:
-        """Return `inverse` by D whole passes of the network: more work, but a short graph."""
-        *hidden, last = (
-            (layer.masked_weight(), layer.bias)
-            for layer in self.net
-            if isinstance(layer, MaskedLinear)
-        )
         z = torch.zeros_like(eps)
         for i in range(self.dim):
-            x = z
-            for weight, bias in hidden:
-                x = F.silu(F.linear(x, weight, bias))
-            mu, s = F.linear(x, *last).chunk(2, 1)
-            found = (eps - mu) * (-_bounded(s)).exp()
-            z = F.pad(found[:, : i + 1], (0, self.dim - 1 - i))
+            mu, s = self.net(z).chunk(2, 1)
+            found = (eps - mu) * (-self.log_sigma(s)).exp()
+            z = F.pad(found[:, : i + 1], (0, self.dim - 1 - i))  # the first i + 1 are right
         return z
-
-
-def _bounded(s: Tensor) -> Tensor:
-    return _BOUND * (s / _BOUND).tanh()
