@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from lvmzoo.console import progress
 from lvmzoo.files import atomic_file
 from lvmzoo.notes import Notes
 from lvmzoo.pictures.find import find
@@ -214,7 +214,7 @@ def _read(
     to = Transform(data.name, data.shape, data.content_size)  # type: ignore[arg-type]
     with ExitStack() as stack:
         decoders = once(lambda: stack.enter_context(Decoders(to)))
-        bar = stack.enter_context(tqdm(total=len(pictures), desc=name, leave=False, disable=None))
+        bar = stack.enter_context(progress(total=len(pictures), desc=f"{name}: "))
 
         def compute(start: int, stop: int) -> tuple[np.ndarray, dict[str, Any]]:
             images = np.zeros((stop - start, to.shape[1], to.shape[2], to.shape[0]), np.uint8)
