@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from lvmzoo.exporting.graphs import Graph
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 
 __all__ = ["BATCH", "FORMATS", "OPSET", "Format", "Run"]
 
@@ -45,7 +45,7 @@ class Format(NamedTuple):
             ImportError: One is absent.
         """
         for name in self.needs:
-            needed(name, "export")
+            import_extra(name, "export")
 
 
 class _Module(nn.Module):

@@ -12,7 +12,7 @@ import torch
 
 import lvmzoo
 from lvmzoo.console import progress
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 from lvmzoo.files import atomic_file, write_json
 from lvmzoo.models.base import ZooModel
 from lvmzoo.notes import Notes
@@ -162,7 +162,7 @@ def _make(
 
 def _write_shard(plan: Plan, shard: int, parts: Sequence[tuple[Decoded, Columns]]) -> None:
     """Write a row for each input that did not fail, and the failures in the footer."""
-    pa = needed("pyarrow")
+    pa = import_extra("pyarrow")
     inputs = plan.inputs(shard)
     reasons = [reason for block, _ in parts for reason in block.reasons]
     sha256 = [digest for block, _ in parts for digest in block.sha256]
@@ -191,7 +191,7 @@ def _write_shard(plan: Plan, shard: int, parts: Sequence[tuple[Decoded, Columns]
 
 def _array(values: np.ndarray) -> Any:
     """Return (n, ...) numbers as an array of pyarrow, of fixed-size lists unless they are (n,)."""
-    pa = needed("pyarrow")
+    pa = import_extra("pyarrow")
     flat = pa.array(values.reshape(-1))
     if values.ndim == 1:
         return flat
@@ -201,7 +201,7 @@ def _array(values: np.ndarray) -> Any:
 def _write_table(path: Path, table: Any) -> None:
     """Write a parquet file that is whole or absent."""
     with beside_others(path), atomic_file(path) as temporary:
-        needed("pyarrow.parquet").write_table(table, temporary, compression="zstd")
+        import_extra("pyarrow.parquet").write_table(table, temporary, compression="zstd")
 
 
 def _finish(plan: Plan) -> dict[str, int] | None:
@@ -219,7 +219,7 @@ def _finish(plan: Plan) -> dict[str, int] | None:
     path = plan.folder / INFO_NAME
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) == info:
         return counts
-    pa = needed("pyarrow")
+    pa = import_extra("pyarrow")
     names = ("source", "key", "reason")
     table = {name: pa.array([f[name] for f in failures], pa.string()) for name in names}
     _write_table(plan.folder / FAILURES_NAME, pa.table(table))

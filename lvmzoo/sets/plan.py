@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 from lvmzoo.files import atomic_file
 from lvmzoo.notes import Notes
 from lvmzoo.pictures.find import find
@@ -85,7 +85,7 @@ class Plan:
 
     def inputs(self, shard: int) -> list[Picture]:
         """Return the inputs of a shard."""
-        with needed("pyarrow.parquet").ParquetFile(self.path) as file:
+        with import_extra("pyarrow.parquet").ParquetFile(self.path) as file:
             columns = [column.to_pylist() for column in file.read_row_group(shard).columns]
         return [Picture(*row) for row in zip(*columns, strict=True)]
 
@@ -100,11 +100,11 @@ class Plan:
         if not path.exists():
             return None
         try:
-            meta = needed("pyarrow.parquet").read_metadata(path)
+            meta = import_extra("pyarrow.parquet").read_metadata(path)
             stored = json.loads(meta.metadata[FOOTER_KEY])
             sizes = tuple(meta.row_group(i).num_rows for i in range(meta.num_row_groups))
             return cls(folder, stored["facts"], stored["digest"], sizes)
-        except (needed("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
+        except (import_extra("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
             raise OtherSetError(f"{path} is damaged or no list of inputs ({error})") from None
 
 
@@ -127,10 +127,10 @@ def read_failures(plan: Plan, shard: int) -> tuple[int, list[dict[str, str]]]:
     """
     path = shard_path(plan.folder, shard)
     try:
-        meta = needed("pyarrow.parquet").read_metadata(path)
+        meta = import_extra("pyarrow.parquet").read_metadata(path)
         stored = json.loads(meta.metadata[FOOTER_KEY])
         failures: list[dict[str, str]] = stored["failures"]
-    except (needed("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
+    except (import_extra("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it and run again") from None
     whole = meta.num_rows + len(failures) == plan.sizes[shard]
     if not whole or stored["weights"] != plan.facts["weights"] or stored["shard"] != shard:
@@ -273,7 +273,7 @@ def _write(
     sources: Sequence[str],
 ) -> Plan:
     """Write the list: what it holds already, some of it mended; then pictures in new shards."""
-    pa, parquet = needed("pyarrow"), needed("pyarrow.parquet")
+    pa, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
     digest = hashlib.sha256()
     rows = _hashing(pictures, digest)
     first = list(islice(rows, 1))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from lvmzoo.console import progress
 from lvmzoo.pictures.many import BLOCK, Decoders, decode_here
 from lvmzoo.pictures.record import Picture
 from lvmzoo.pictures.transform import Transform
@@ -63,7 +63,7 @@ def read_pictures(
     to = Transform(data.name, data.shape, data.content_size)  # type: ignore[arg-type]
     with ExitStack() as stack:
         decoders = once(lambda: stack.enter_context(Decoders(to)))
-        bar = stack.enter_context(tqdm(total=len(pictures), desc=name, leave=False, disable=None))
+        bar = stack.enter_context(progress(total=len(pictures), desc=f"{name}: "))
 
         def compute(start: int, stop: int) -> tuple[np.ndarray, dict[str, Any]]:
             images = np.zeros((stop - start, to.shape[1], to.shape[2], to.shape[0]), np.uint8)
