@@ -78,14 +78,17 @@ def trainer(model: Any, x: Tensor, batch: int, device: str) -> Any:
     from pythae.data.datasets import BaseDataset
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
+    folder = tempfile.TemporaryDirectory()
     config = BaseTrainerConfig(
-        output_dir=tempfile.mkdtemp(),
+        output_dir=folder.name,
         per_device_train_batch_size=batch,
         learning_rate=1e-3,
         no_cuda=not device.startswith("cuda"),
     )
+    _quiet(model)
     made: Any = BaseTrainer(model, BaseDataset(x, torch.zeros(len(x))), None, config)
     made.prepare_training()
+    made.folder = folder  # which lives as long as the trainer
     made.callback_handler.callbacks.clear()  # progress bars
     return made
 

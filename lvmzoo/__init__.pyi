@@ -2,9 +2,6 @@
 from lvmzoo._version import __version__ as __version__
 from lvmzoo.checkpoint import CheckpointError as CheckpointError
 from lvmzoo.exporting.export import export as export
-from lvmzoo.images import load_images as load_images
-from lvmzoo.images import save_images as save_images
-from lvmzoo.images import transform as transform
 from lvmzoo.loading import create_model as create_model
 from lvmzoo.loading import from_pretrained as from_pretrained
 from lvmzoo.models.bernoulli_vae import BernoulliVAE as BernoulliVAE
@@ -13,6 +10,9 @@ from lvmzoo.models.vae2d import VAE2D as VAE2D
 from lvmzoo.models.vlae import VLAE as VLAE
 from lvmzoo.models.vqvae import VQVAE as VQVAE
 from lvmzoo.notes import ImageNote as ImageNote
+from lvmzoo.pictures.grid import save_images as save_images
+from lvmzoo.pictures.transform import load_images as load_images
+from lvmzoo.pictures.transform import transform as transform
 from lvmzoo.registry import ModelInfo as ModelInfo
 from lvmzoo.registry import list_models as list_models
 from lvmzoo.registry import model_info as model_info

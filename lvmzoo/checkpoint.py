@@ -31,11 +31,11 @@ __all__ = [
     "Origin",
     "blank",
     "build_config",
+    "build_model",
     "check_component",
     "component_bytes",
     "config_dict",
     "fingerprint",
-    "load",
     "read_component",
     "read_config",
     "serialize",
@@ -240,7 +240,7 @@ def blank(cls: type[C], config: Any, **networks: nn.Module) -> C:
         return cls(config, **networks)  # type: ignore[call-arg]
 
 
-def load(
+def build_model(
     cls: type[Any],
     values: Mapping[str, Any],
     components: Mapping[str, Component],
@@ -266,10 +266,12 @@ def load(
     config = build_config(cls.Config, fields, f"config of {name}")
     wanted = values.get("networks", [])
     if sorted(networks) != wanted:
-        given = ", ".join(f"{network}=..." for network in wanted) or "no networks"
+        kind, own = values["model_class"], ", ".join(f"{network}=..." for network in wanted)
         raise CheckpointError(
-            f"{name} was saved with {'networks of its own' if wanted else 'those of its config'}; "
-            f"load it by {values['model_class']}.from_pretrained with {given}"
+            f"{name} was saved with networks of its own: load it by {kind}.from_pretrained "
+            f"with {own}"
+            if wanted
+            else f"{name} has the networks of its class: load it without {', '.join(networks)}"
         )
     model, states = blank(cls, config, **networks), {}
     for part, component in components.items():
@@ -374,26 +376,30 @@ def component_bytes(
     tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
     _check_finite(tensors, f"cannot save this {kind}: it")
     if not model.networks:
-        try:
-            new = blank(type(model), model.config)
-        except TypeError as error:
-            raise CheckpointError(
-                f"cannot save this {kind}: it could not be made again of its config ({error})"
-            ) from None
-        difference = _difference(submodule(new, component).state_dict(), tensors)
-        if difference:
-            raise CheckpointError(
-                f"cannot save this {kind}: it {difference}; undo what changed its layers (remove "
-                "parametrizations, make pruning permanent), or make it a class of its own"
-            )
+        _check_like_new(model, component, tensors)
     return serialize(tensors, metadata)
+
+
+def _check_like_new(model: Any, component: str, tensors: Mapping[str, Tensor]) -> None:
+    """Check that tensors are those of a new model of the same class and config."""
+    kind = type(model).__name__
+    try:
+        new = blank(type(model), model.config)
+    except TypeError as error:
+        raise CheckpointError(
+            f"cannot save this {kind}: it could not be made again of its config ({error})"
+        ) from None
+    if difference := _difference(submodule(new, component).state_dict(), tensors):
+        raise CheckpointError(
+            f"cannot save this {kind}: it {difference}; undo what changed its layers (remove "
+            "parametrizations, make pruning permanent), or make it a class of its own"
+        )
 
 
 def write_model(
     model: Any,
     folder: Path,
     *,
-    dtype: torch.dtype | None = None,
     dataset: str | None = None,
     classes: Sequence[str] | None = None,
 ) -> None:
@@ -402,7 +408,6 @@ def write_model(
     Arguments:
         model: The model.
         folder: The folder.
-        dtype: As for `component_bytes`.
         dataset: Name of the pictures that the model is for now.
         classes: The names of their classes.
 
@@ -416,7 +421,7 @@ def write_model(
         model.config = dataclasses.replace(model.config, **changed)
     given: dict[str, str] = {}
     for component in model.COMPONENTS:
-        data = component_bytes(model, component, dtype, given)
+        data = component_bytes(model, component, given=given)
         (folder / f"{component}.safetensors").write_bytes(data)
         given[component] = hashlib.sha256(data).hexdigest()
     about: dict[str, Any] = {"model_class": type(model).__name__}

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses import FakeTensor
 
 __all__ = [
     "can_read",
@@ -24,24 +24,16 @@ __all__ = [
     "class_index",
 ]
 
-MAX_COUNT = 1_000_000
+ROUNDING = 1e-5  # how far beyond [0, 1] a resize in floating point may leave a pixel
 
 
 def can_read(x: Tensor) -> bool:
-    """Say whether the values of x can be looked at.
-
-    They cannot where there are none (the meta device, fake tensors), where only a graph is made of
-    what is done to x (torch.compile, torch.export, tracing, the capture of a CUDA graph), nor
-    under a transform of torch.func. Checks of values are left out there; those of shapes and
-    dtypes hold everywhere.
-    """
-    if torch.compiler.is_compiling() or torch._C._is_tracing():
+    """Say whether the values of x can be looked at: in eager mode, where there are any."""
+    if torch.compiler.is_compiling() or x.is_meta:
         return False
-    if x.is_meta or isinstance(x, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(x):
-        return False
-    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
-        return False  # within make_fx
-    return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    return not (
+        x.is_cuda and torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+    )
 
 
 def check_tensor(
@@ -73,10 +65,9 @@ def check_tensor(
     if not x.is_floating_point():
         hint = "; divide uint8 images by 255" if x.dtype == torch.uint8 else "; call .float()"
         raise TypeError(f"{what} must be floating point, not {x.dtype}{hint}")
-    got = _shape(x)
+    got = tuple(x.shape)
     if len(got) != len(shape) or any(b not in (None, a) for a, b in zip(got, shape, strict=True)):
-        hint = _shape_hint(got, shape)
-        raise ValueError(f"{what} must have shape {expected}, not {got}{hint}")
+        raise ValueError(f"{what} must have shape {expected}, not {got}{_shape_hint(got, shape)}")
     if got[0] == 0:
         raise ValueError(f"{what} is empty; expected shape {expected} with N at least 1")
     _check_device(x, what, device)
@@ -91,18 +82,20 @@ def check_tensor(
     return turned
 
 
-def check_unit_range(x: Tensor, what: str) -> None:
-    """Check that all values lie in [0, 1].
+def check_unit_range(x: Tensor, what: str) -> Tensor:
+    """Return values in [0, 1]; those that rounding has left beyond are clamped.
 
     Raises:
-        ValueError: They do not.
+        ValueError: Some lie farther out.
     """
     if not can_read(x):
-        return
+        return x
     low, high = x.min().item(), x.max().item()
-    if low < 0 or high > 1:
+    rounding = max(ROUNDING, torch.finfo(x.dtype).eps)
+    if low < -rounding or high > 1 + rounding:
         hint = "divide by 255" if low >= 0 and 2 < high <= 255 else "scale or clamp them"
-        raise ValueError(f"{what} must lie in [0, 1], not [{low:.4g}, {high:.4g}]; {hint}")
+        raise ValueError(f"{what} must lie in [0, 1], not [{low:.7g}, {high:.7g}]; {hint}")
+    return x.clamp(0, 1) if low < 0 or high > 1 else x
 
 
 def check_reached(x: Tensor, what: str, *, infinite: bool = False) -> Tensor:
@@ -130,23 +123,28 @@ def check_same_shape(x_a: Tensor, x_b: Tensor) -> None:
     Raises:
         ValueError: They do not.
     """
-    a, b = _shape(x_a), _shape(x_b)
+    a, b = tuple(x_a.shape), tuple(x_b.shape)
     if a != b:
         raise ValueError(f"x_a has shape {a}, x_b {b}")
 
 
-def check_count(n: Any, what: str = "n", least: int = 1, most: int = MAX_COUNT) -> int:
-    """Return a whole number in [least, most].
+def check_count(n: Any, what: str = "n", least: int = 1, most: int | None = None) -> int:
+    """Return a whole number that is at least the one and at most the other.
 
     Raises:
         TypeError: Not a whole number.
         ValueError: Out of range.
     """
-    if isinstance(n, bool) or not isinstance(n, int):
+    try:
+        number = index(n)
+    except TypeError:
+        number = None
+    if number is None or isinstance(n, bool) or getattr(n, "dtype", None) == torch.bool:
         raise TypeError(f"{what} must be an int, not {_kind(n)}")
-    if not least <= n <= most:
-        raise ValueError(f"{what} must be from {least} to {most}, not {n}")
-    return n
+    if number < least or (most is not None and number > most):
+        limits = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{what} must be {limits}, not {number}")
+    return number
 
 
 def check_positive(value: Any, what: str) -> float:
@@ -197,7 +195,7 @@ def check_codes(codes: Any, grid: tuple[int, int], num_codes: int, device: torch
         raise TypeError(f"codes must be a torch.Tensor of shape {expected}, not {_kind(codes)}")
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise TypeError(f"codes must be integers, not {codes.dtype}; encode() makes them of images")
-    got = _shape(codes)
+    got = tuple(codes.shape)
     if got[1:] != grid or got[0] == 0:
         raise ValueError(f"codes must have shape {expected}, not {got}")
     _check_device(codes, "codes", device)
@@ -208,7 +206,7 @@ def check_labels(labels: Any, n: int, classes: Sequence[str], device: torch.devi
     """Return labels as a tensor (n,) on the device.
 
     Arguments:
-        labels: A class, as its index or name, n of them, or a LongTensor (n,).
+        labels: A class, as its index or name, n of them, or an integer tensor or array (n,).
         n: How many there must be; a single class stands for n of it.
         classes: The names of the classes in the order of their indices.
         device: Where the model is.
@@ -217,26 +215,17 @@ def check_labels(labels: Any, n: int, classes: Sequence[str], device: torch.devi
         TypeError: None of these.
         ValueError: Not n of them, or one that is no class.
     """
-    if isinstance(labels, Tensor):
-        if labels.dtype != torch.long:
-            raise TypeError(f"labels must be int64, not {labels.dtype}; call .long()")
-        got = _shape(labels)
-    elif isinstance(labels, (list, tuple)) and all(type(label) in (int, str) for label in labels):
-        got = (len(labels),)
-    elif type(labels) in (int, str):
-        got = (n,)
-    else:
-        raise TypeError(
-            f"labels must be a class (an int or a name), {n} of them or a LongTensor, "
-            f"not {_kind(labels)}"
-        )
-    if got != (n,):
-        raise ValueError(f"labels must have shape ({n},), not {got}")
-    if isinstance(labels, Tensor):
-        return _check_indices(labels, "labels", len(classes)).to(device)
-    # Numbers are at hand even where tensors cannot be read.
-    given = labels if isinstance(labels, (list, tuple)) else [labels]
-    numbers = [_index(label, classes) for label in given]
+    if isinstance(labels, Tensor) and labels.ndim:
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise TypeError(f"labels must be integers, not {labels.dtype}; call .long()")
+        _check_number_of_labels(tuple(labels.shape), n)
+        return _check_indices(labels.long(), "labels", len(classes)).to(device)
+    single = (
+        isinstance(labels, str) or getattr(labels, "ndim", int(hasattr(labels, "__len__"))) == 0
+    )
+    numbers = [_index(label, classes) for label in ([labels] if single else labels)]
+    if not single:
+        _check_number_of_labels((len(numbers),), n)
     return torch.tensor(numbers, dtype=torch.long, device=device).expand(n)
 
 
@@ -255,10 +244,20 @@ def class_index(name: str, classes: Sequence[str]) -> int:
     return found[0]
 
 
-def _index(label: int | str, classes: Sequence[str]) -> int:
+def _index(label: Any, classes: Sequence[str]) -> int:
     if isinstance(label, str):
         return class_index(label, classes)
-    return check_count(label, "labels", least=0, most=len(classes) - 1)
+    try:
+        return check_count(label, "labels", least=0, most=len(classes) - 1)
+    except TypeError:
+        raise TypeError(
+            f"labels must be classes, each an int or a name, and none is a {_kind(label)}"
+        ) from None
+
+
+def _check_number_of_labels(shape: tuple[int, ...], n: int) -> None:
+    if shape != (n,):
+        raise ValueError(f"labels must have shape ({n},), not {shape}")
 
 
 def check_mask(mask: Any, shape: tuple[int, ...], what: str, device: torch.device) -> Tensor:
@@ -279,12 +278,14 @@ def check_mask(mask: Any, shape: tuple[int, ...], what: str, device: torch.devic
 
 
 def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} must be a number, not {_kind(value)}")
     try:
-        return float(value)
+        if not isinstance(value, (bool, str)):
+            return float(value)
     except OverflowError:  # an int of more than 308 digits
         return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise TypeError(f"{what} must be a number, not {_kind(value)}")
 
 
 def _check_device(x: Tensor, what: str, device: torch.device) -> None:
@@ -294,26 +295,11 @@ def _check_device(x: Tensor, what: str, device: torch.device) -> None:
 
 def _check_indices(x: Tensor, what: str, count: int) -> Tensor:
     if can_read(x):
-        _check_limits(int(x.min()), int(x.max()), what, count)
+        low, high = int(x.min()), int(x.max())
+        if low < 0 or high >= count:
+            got = low if low < 0 else high
+            raise ValueError(f"{what} must be from 0 to {count - 1}, not {got}")
     return x
-
-
-def _check_limits(low: int, high: int, what: str, count: int) -> None:
-    if low < 0 or high >= count:
-        raise ValueError(f"{what} must be from 0 to {count - 1}, not {low if low < 0 else high}")
-
-
-def _shape(x: Tensor) -> tuple[int, ...]:
-    """Return the shape; in torch.jit.trace as well in numbers, which it would else warn of."""
-    if torch.compiler.is_compiling() or not torch._C._is_tracing():
-        return tuple(x.shape)
-    c: Any = torch._C
-    state = c._get_tracing_state()
-    c._set_tracing_state(None)  # of this thread
-    try:
-        return tuple(x.shape)
-    finally:
-        c._set_tracing_state(state)
 
 
 def _shape_hint(got: tuple[int, ...], shape: tuple[int | None, ...]) -> str:

@@ -14,10 +14,10 @@ import torch
 
 from lvmzoo.exporting.export import export
 from lvmzoo.files import write_json
-from lvmzoo.images import save_images
 from lvmzoo.loading import from_pretrained
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vqvae import VQVAE
+from lvmzoo.pictures.grid import save_images
 from lvmzoo.plot import save_scatter
 from lvmzoo.registry import DATASETS
 

@@ -58,7 +58,8 @@ def create_model(name: str, pretrained: bool = False, **overrides: Any) -> Any:
         return load(name)
     cls = model_class(info.model_class)
     try:
-        config = checkpoint.build_config(cls.Config, {**info.config, **overrides}, name)
+        values = cls.fill_in({**info.config, **overrides})
+        config = checkpoint.build_config(cls.Config, values, name)
     except CheckpointError as error:
         raise ValueError(str(error)) from None
     return cls(config)
@@ -131,7 +132,7 @@ def load(
         values = {"model_class": where.model_class, **where.config}
         cls = _class(where.name, where.model_class, cls)
         components = _entry(where, options)
-        return checkpoint.load(cls, values, components, where.name, **networks or {})
+        return checkpoint.build_model(cls, values, components, where.name, **networks or {})
     folder = where
     if isinstance(where, str):
         try:
@@ -149,7 +150,7 @@ def load(
         component: checkpoint.read_component(folder / file)
         for component, file in zip(cls.COMPONENTS, files, strict=True)
     }
-    return checkpoint.load(cls, values, components, str(where), **networks or {})
+    return checkpoint.build_model(cls, values, components, str(where), **networks or {})
 
 
 def _entry(info: ModelInfo, options: dict[str, Any]) -> dict[str, checkpoint.Component]:
@@ -202,7 +203,7 @@ def from_file(path: Path) -> Any:
     if cls.COMPONENTS != ("model",):
         raise CheckpointError(f"{path} is one part of a {kind}; give the folder that has them all")
     values = {"model_class": kind, **config}
-    return checkpoint.load(cls, values, {"model": component}, str(path))
+    return checkpoint.build_model(cls, values, {"model": component}, str(path))
 
 
 def origin_of(model: Any) -> Origin | None:

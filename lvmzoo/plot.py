@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lvmzoo.files import atomic_file
-from lvmzoo.images import picture_format
+from lvmzoo.pictures.grid import picture_format
 
 __all__ = ["axes", "save_scatter"]
 

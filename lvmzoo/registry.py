@@ -117,14 +117,6 @@ class _Family:
 
 
 _IMAGE_SETS = ("mnist", "cifar10", "svhn")
-# Depth at 8x8 behind narrow convolutions makes most of a CPU's time: docs/recipes.md.
-_AUTOENCODER = {
-    "width": 128,
-    "stem_width": 64,
-    "stem_layers": 1,
-    "residual_layers": 4,
-    "norm_groups": 8,
-}
 _VAE_PAPER = "Kingma and Welling 2013, https://arxiv.org/abs/1312.6114"
 _FAMILIES = {
     "vae2d": _Family(
@@ -157,14 +149,13 @@ _FAMILIES = {
         summary="VQ-VAE, 8x8 codes of 128, PixelCNN prior",
         paper="van den Oord et al. 2017, https://arxiv.org/abs/1711.00937",
         datasets=_IMAGE_SETS,
-        config=_AUTOENCODER,
     ),
     "vqvae_gated": _Family(
         model_class="VQVAE",
         summary="VQ-VAE, 8x8 codes of 128, class-conditional Gated PixelCNN prior",
         paper="van den Oord et al. 2016, https://arxiv.org/abs/1606.05328",
         datasets=_IMAGE_SETS,
-        config={**_AUTOENCODER, "prior": "gated_pixelcnn"},
+        config={"prior": "gated_pixelcnn"},
     ),
 }
 _ENTRIES = {

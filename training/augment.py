@@ -1,11 +1,22 @@
-"""Augmentation of whole batches on the device, its noise drawn on the CPU from a generator."""
+"""Augmentation of whole batches on the device, and the generators that its noise comes from."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 MAX_SHIFT = 2
 CONTRAST, BRIGHTNESS = 0.2, 0.1
+
+
+def generator_for(seed: int, stream: str, index: int) -> torch.Generator:
+    """Return the generator of a step, an epoch or a part of a set: a function of its arguments.
+
+    Nothing is carried from step to step, so a resumed run draws what an undisturbed one would have
+    drawn, and every process of a distributed run can draw the whole batch's noise.
+    """
+    entropy = np.random.SeedSequence([seed, *stream.encode(), index])
+    return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
 
 
 def draw_noise(n: int, generator: torch.Generator) -> Tensor:

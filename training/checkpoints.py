@@ -1,12 +1,12 @@
-"""What a run needs to go on, written whole or not at all.
+"""What a run needs to go on, in one safetensors file that is written whole or not at all.
 
-One safetensors file holds all tensors (weights, their average, Adam's moments, running sums) and,
-as JSON, the rest. There is no random state to keep: data order and noise are functions of the
-seed and the step. The file's name holds its SHA-256, so that a damaged one is seen; the two
-latest are kept.
+It holds all tensors (weights, their average, Adam's moments, running sums) and, as JSON, the rest.
+There is no random state to keep: data order and noise are functions of the seed and the step. The
+file's name holds the start of its SHA-256, so that damage is noticed; the two latest are kept.
 """
 
 import hashlib
+import json
 import re
 import shutil
 import sys
@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from lvmzoo.checkpoint import CheckpointError, read_component, serialize
+from lvmzoo import CheckpointError
 from lvmzoo.files import atomic_file
 
 _NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.safetensors")
@@ -26,7 +29,7 @@ _KEPT = 2
 
 
 @dataclass(frozen=True)
-class Saved:
+class Checkpoint:
     """What a checkpoint holds."""
 
     tensors: dict[str, Tensor]
@@ -39,50 +42,44 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
     Raises:
         OSError: It cannot be written; the earlier ones are untouched.
     """
-    data = serialize(tensors, facts)
-    digest = hashlib.sha256(data).hexdigest()[:16]
-    with atomic_file(folder / f"checkpoint-{step:09d}-{digest}.safetensors") as temporary:
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = to_bytes(dense, {"facts": json.dumps(facts)})
+    with atomic_file(folder / f"checkpoint-{step:09d}-{_digest(data)}.safetensors") as temporary:
         temporary.write_bytes(data)
     for old in _found(folder)[_KEPT:]:
         old.unlink()
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what a process that was killed has left half-written."""
     for path in folder.glob(".lvmzoo-*.tmp"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def load_latest(folder: Path) -> Saved | None:
+def load_latest(folder: Path) -> Checkpoint | None:
     """Read the latest checkpoint that is undamaged; None if there is none at all.
 
     Raises:
         CheckpointError: There are checkpoints, and all of them are damaged.
     """
-    found = _found(folder)
-    for path in found:
-        try:
-            component = read_component(path)
-        except CheckpointError as error:
-            print(f"{error}; going back to the checkpoint before it", file=sys.stderr)
-            continue
-        match = _NAME.fullmatch(path.name)
-        if match and component.sha256.startswith(match[2]):
-            return Saved(component.tensors, component.metadata)
+    for path in _found(folder):
+        if path.stem.endswith(_digest(path.read_bytes())):
+            with safe_open(path, "pt") as file:
+                facts = json.loads(file.metadata()["facts"])
+            return Checkpoint(load_file(path), facts)
         print(f"{path} is damaged; going back to the checkpoint before it", file=sys.stderr)
-    if found:
+    if _found(folder):
         raise CheckpointError(f"every checkpoint in {folder} is damaged; start with --overwrite")
     return None
 
 
-def latest_step(folder: Path) -> int | None:
-    """Return the step of the latest checkpoint, damaged or not; None if there is none."""
-    steps = [int(match[1]) for path in _found(folder) if (match := _NAME.fullmatch(path.name))]
-    return max(steps, default=None)
-
-
 def _found(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the latest first."""
     return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,21 +1,17 @@
-"""Codes that `lvmzoo encode` has written, as what a prior is trained on: `--codes FOLDER`."""
+"""Codes that `lvmzoo encode` has written, for training a prior: `--codes FOLDER`."""
 
 from pathlib import Path
 
-import click
 import torch
 
 from lvmzoo.registry import ModelInfo
 from lvmzoo.sets.reading import read_latents
 from training.data import DataError, Split
 
-__all__ = ["CodeSet", "read_codes"]
-
-# One code grid of so many is for validation.
-_VALIDATION = 10
+_VALIDATION = 10  # one code grid of so many is for validation
 
 
-class CodeSet:
+class Codes:
     """Codes of a data set for the prior of an entry.
 
     Arguments:
@@ -34,23 +30,26 @@ class CodeSet:
             raise DataError(f"--codes: {error}") from None
         self.info, self.folder = info, folder
         if self.latents.info["model_class"] != info.model_class:
-            raise DataError(f"--codes: {folder} holds no codes but latents of a VAE")
+            raise DataError(f"--codes: {folder} holds latents of a VAE, not codes for {info.name}")
         if len(self.latents) < 2:
             raise DataError(f"--codes: {len(self.latents)} codes are too few to train on")
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """What of the recipe follows from there being codes alone, perhaps without labels."""
+        """Changes of the recipe where there are codes alone, perhaps without labels."""
         return ("augment=none", *(("label_dropout=1",) if self.labels is None else ()))
 
-    def check_autoencoder(self, sha256: str) -> None:
-        """Refuse codes of another autoencoder than the prior is to be of.
+    def check_components(self, trained: list[str]) -> None:
+        """Refuse an entry that trains an autoencoder of its own."""
+        if trained != ["prior"]:
+            raise DataError(
+                f"--codes: {self.info.name} trains {' and '.join(trained)}; codes are for an entry "
+                "that takes its autoencoder from another, such as vqvae_gated_cifar10"
+            )
 
-        Raises:
-            DataError: They are.
-        """
-        found = self.latents.info["weights"].get("autoencoder")
-        if found != sha256:
+    def check_autoencoder(self, sha256: str) -> None:
+        """Raise a `DataError` if the codes are of another autoencoder than the prior's."""
+        if self.latents.info["weights"].get("autoencoder") != sha256:
             raise DataError(
                 f"--codes: {self.folder} was encoded by {self.latents.info['entry']} with another "
                 f"autoencoder than that of {self.info.name}; its codes mean nothing to it"
@@ -58,7 +57,7 @@ class CodeSet:
 
     def splits(self) -> tuple[Split, Split]:
         """Return what is trained on, and every tenth for validation."""
-        codes = self.latents.tensor().to(torch.int32)  # uint8 is that of pictures
+        codes = self.latents.tensor().to(torch.int32)  # uint8 would be pictures
         labels = torch.zeros(len(codes), dtype=torch.long) if self.labels is None else self.labels
         source = f"{len(codes):,} codes of pictures, by {self.latents.info['entry']}"
         caveat = "The prior was trained on codes of pictures that are not known here."
@@ -66,18 +65,3 @@ class CodeSet:
         chosen = torch.zeros(len(codes), dtype=torch.bool)
         chosen[min(_VALIDATION, len(codes)) - 1 :: _VALIDATION] = True
         return whole.take(~chosen), whole.take(chosen)
-
-
-def read_codes(info: ModelInfo, components: list[str], folder: Path) -> CodeSet:
-    """Open codes, unless the entry is one that trains its own autoencoder.
-
-    Raises:
-        click.UsageError: It is.
-        DataError: As for `CodeSet`.
-    """
-    if components != ["prior"]:
-        raise click.UsageError(
-            f"--codes: {info.name} trains {' and '.join(components)}; codes are for an entry that "
-            "takes its autoencoder from another, such as vqvae_gated_cifar10"
-        )
-    return CodeSet(info, folder)

@@ -1,45 +1,39 @@
 """Measure an entry: `python -m training.evaluate NAME`. Figures as JSON, pictures as PNG.
 
-Beside the figures of the whole split stand those of its first examples, which are soon measured
+Beside the figures of the whole split stand those of its first examples, which can soon be measured
 again: `training.reproduce --check` does. Samples of images are compared with real ones by a
 classifier, which is trained once for each data set.
 """
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
+from safetensors.torch import save_file
 
-from lvmzoo import loading
-from lvmzoo.checkpoint import CONFIG_NAME, CheckpointError, serialize
-from lvmzoo.files import atomic_file, write_json
+from lvmzoo import CheckpointError, loading
+from lvmzoo.checkpoint import CONFIG_NAME
+from lvmzoo.files import atomic_file
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo, model_info
-from training import classifier
-from training.data import Split, as_input, batch_size, load_split, read_folder, sha256
+from training import options
+from training.data import OwnPictures, Split, as_input, batch_size, load_split, read_folder, sha256
 from training.families import family_of
 from training.families.base import Measured
 from training.metrics import mean_picture_psnr
-from training.options import (
-    cache_option,
-    data_option,
-    failing_cleanly,
-    images_option,
-    skip_option,
-)
-from training.own import data_of
-from training.run import is_begun
-from training.samples import has_samples, measure_samples
+from training.model import picture_format
+from training.records import Evaluation, FirstFigures, write_record
+from training.run import is_begun, read_run
+from training.samples import has_samples, measure_samples, trained_classifier
 
 FIRST = 1000
 CLASSIFIERS = "classifiers"  # their folder, among those of the runs
 
 
-def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
+def load_weights(info: ModelInfo, weights: Path | None, device: str = "cpu") -> ZooModel:
     """Load an entry's own weights, or those in a file or folder, which must be of its class."""
     if weights is None:
         model = loading.from_pretrained(info.name)
@@ -50,8 +44,8 @@ def load_weights(info: ModelInfo, weights: Path | None) -> ZooModel:
         model = load(weights)
     if type(model).__name__ != info.model_class:
         raise ValueError(f"{weights} holds a {type(model).__name__}, not a {info.model_class}")
-    faster: ZooModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return faster
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
 
 
 def measure(
@@ -59,7 +53,6 @@ def measure(
 ) -> Measured:
     """Measure a model; see `Family.measure`. A figure that is not presented is a `ValueError`."""
     family = family_of(type(model).__name__)
-    split = split.for_classes(getattr(model.config, "classes", ()))
     figures, examples = family.measure(model, split, full=full, train=train)
     if unknown := sorted(figures.keys() - family.metrics.keys()):
         raise ValueError(
@@ -79,7 +72,8 @@ def evaluate(
     full: bool = True,
     train: Split | None = None,
     classifiers: Path | None = None,
-) -> dict[str, Any]:
+    device: str = "cpu",
+) -> Evaluation:
     """Measure, and write metrics, per-example terms and (if `full`) pictures into a folder.
 
     Arguments:
@@ -87,53 +81,63 @@ def evaluate(
         weights: A file or folder; None is its bundled weights.
         data: What is measured on.
         split: Its name.
-        out: The folder.
+        out: The folder; metrics.SPLIT.json holds what is returned.
         full: Whether to measure what is costly.
         train: The training set, for baselines that count in it and for classifiers.
         classifiers: Where classifiers are kept; without it samples are compared with nothing.
-
-    Returns:
-        What metrics.SPLIT.json holds.
+        device: Where to compute.
     """
-    model, family = load_weights(info, weights), family_of(info.model_class)
+    model, family = load_weights(info, weights, device), family_of(info.model_class)
     figures, examples = measure(model, data, full=full, train=train)
     first = data.take(slice(0, FIRST))
-    assert model.origin is not None
-    result = {
-        "entry": info.name,
-        "split": split,
-        "examples": len(data),
-        "data": sha256(data),
-        "data_source": data.source,
-        "weights": model.origin.sha256,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "metrics": figures,
-        "known_metrics": family.known_metrics(full=full),
-        "first": {"examples": len(first), "metrics": measure(model, first, full=False)[0]},
-    }
+    samples = mean_psnr = None
     if full and train is not None and classifiers is not None and has_samples(info):
-        real, seen = (s.for_classes(getattr(model.config, "classes", ())) for s in (data, train))
-        judge = classifier.trained(info.dataset, seen, classifiers).to(model.device)
-        result["samples"] = measure_samples(model, judge, real, seen)
+        judge = trained_classifier(info.dataset, train, classifiers, device)
+        samples = measure_samples(model, judge, data, train)
     if data.own and train is not None:
         size = batch_size(data.x.shape)
-        parts = (map(as_input, s.x.split(size)) for s in (train, data))
-        result["mean_picture_psnr"] = mean_picture_psnr(*parts)
+        mean_psnr = mean_picture_psnr(*(map(as_input, s.x.split(size)) for s in (train, data)))
+    assert model.origin is not None
+    result = Evaluation(
+        entry=info.name,
+        split=split,
+        examples=len(data),
+        data=sha256(data),
+        data_source=data.source,
+        weights=dict(model.origin.sha256),
+        parameters=sum(p.numel() for p in model.parameters()),
+        metrics=figures,
+        known_metrics=family.known_metrics(full=full),
+        first=FirstFigures(len(first), measure(model, first, full=False)[0]),
+        samples=samples,
+        mean_picture_psnr=mean_psnr,
+    )
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / f"metrics.{split}.json", result)
+    write_record(out / f"metrics.{split}.json", result)
     with atomic_file(out / f"examples.{split}.safetensors") as temporary:
-        temporary.write_bytes(serialize(examples, {"weights": model.origin.sha256}))
+        save_file(examples, temporary)
     if full:
         family.draw(model, data, examples, str(out / info.name))
     return result
 
 
+def compare_with_run(folder: Path, own: OwnPictures) -> None:
+    """Say so if a run was trained on other pictures than those that are there now."""
+    record = read_run(folder)
+    now = {sha256(own.split(split)) for split in ("train", "all")}
+    if record is not None and not all(part.data in now for part in record.components.values()):
+        print(
+            f"note: these pictures differ from those that {folder} was trained on", file=sys.stderr
+        )
+
+
 @click.command()
 @click.argument("name")
-@data_option
-@images_option
-@cache_option
-@skip_option
+@options.data_option
+@options.images_option
+@options.cache_option
+@options.skip_option
+@options.device_option
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Default: bundled.")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test")
 @click.option(
@@ -141,13 +145,14 @@ def evaluate(
     type=click.Path(path_type=Path),
     help="Default: evaluation/ in the folder of --weights, else in runs/NAME.",
 )
-@failing_cleanly
+@options.failing_cleanly
 def main(
     name: str,
     data: Path,
-    images: Path | None,
+    images: tuple[str, ...],
     cache: Path | None,
     skip: bool,
+    device: str,
     weights: Path | None,
     split: str,
     out: Path | None,
@@ -156,20 +161,30 @@ def main(
     info = model_info(name)
     folder = weights if weights is not None and weights.is_dir() else Path("runs") / name
     out = out or folder / "evaluation"
-    # Of one's own pictures there is no classifier.
-    classifiers = Path("runs", CLASSIFIERS) if images is None and has_samples(info) else None
-    needed = family_of(info.model_class).counts_in_train or classifiers
-    if images is None:
-        train = load_split(info.dataset, "train", data) if needed else None
+    classifiers = train = None
+    if not images:
+        classifiers = Path("runs", CLASSIFIERS) if has_samples(info) else None
+        if family_of(info.model_class).counts_in_train or classifiers:
+            train = load_split(info.dataset, "train", data)
         examples = load_split(info.dataset, split, data)
-    else:
-        model = load_weights(info, weights)
-        shape = replace(info, image_shape=model.image_shape)
-        own = read_folder(images, data_of(shape), cache or folder.parent / "cache", skip=skip)
+    else:  # of your own pictures there is no classifier
+        shape = load_weights(info, weights).image_shape
+        pictures = picture_format(replace(info, image_shape=shape))
+        own = read_folder(images, pictures, cache or folder.parent / "cache", skip=skip)
         print(own.line, file=sys.stderr)
         train, examples = own.split("train"), own.split(split)
-    result = evaluate(info, weights, examples, split, out, train=train, classifiers=classifiers)
-    print(json.dumps(result, indent=2, sort_keys=True))
+        compare_with_run(folder, own)
+    result = evaluate(
+        info,
+        weights,
+        examples,
+        split,
+        out,
+        train=train,
+        classifiers=classifiers,
+        device=device,
+    )
+    print(json.dumps(asdict(result), indent=2, sort_keys=True))
     print(f"pictures and figures: {out}", file=sys.stderr)
 
 

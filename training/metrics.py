@@ -1,4 +1,4 @@
-"""Metrics that need no model: of pictures, features, grids of codes, and how sure a mean is."""
+"""Metrics that need no model: of pictures, of features, of codes, and the error of a mean."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 PSEUDO_COUNT = 0.1  # of the baselines that count codes
-NEIGHBOURS = 5  # of a feature, within which it is the like of another
+NEIGHBOURS = 5  # of a feature; what is nearer than the last of them counts as alike
 
 
 def code_baselines(train: Iterable[Tensor], codes: Tensor, num_codes: int) -> dict[str, Tensor]:
@@ -15,33 +15,58 @@ def code_baselines(train: Iterable[Tensor], codes: Tensor, num_codes: int) -> di
 
     The unigram model knows how often each code occurs. The first-order Markov model has
     p(code | left neighbour), in the first column p(code | code above), and the unigram at the
-    first code.
-    Codes are (N, H, W), those of the training set in parts (M, H, W), below `num_codes`.
+    first code. Only pairs that occur are counted, so memory does not grow with the square of
+    `num_codes`.
+
+    Arguments:
+        train: Codes of the training set, in parts (M, H, W).
+        codes: Those that are measured (N, H, W).
+        num_codes: How many codes there are.
     """
-    counts = [torch.zeros(n, dtype=torch.long) for n in (num_codes, num_codes**2, num_codes**2)]
+    unigram, left, above = (_PairCounts(num_codes) for _ in range(3))
     for part in train:
-        pairs = ((part,), (part[:, :, :-1], part[:, :, 1:]), (part[:, :-1, 0], part[:, 1:, 0]))
-        for count, given in zip(counts, pairs, strict=True):
-            index = given[0] if len(given) == 1 else given[0] * num_codes + given[1]
-            count += index.flatten().bincount(minlength=len(count))
-
-    def log_table(count: Tensor) -> Tensor:
-        smoothed = (count.double() + PSEUDO_COUNT).view(-1, num_codes)
-        return (smoothed / smoothed.sum(1, keepdim=True)).log2()
-
-    unigram, left, above = log_table(counts[0])[0], log_table(counts[1]), log_table(counts[2])
+        unigram.add(torch.zeros_like(part), part)
+        left.add(part[:, :, :-1], part[:, :, 1:])
+        above.add(part[:, :-1, 0], part[:, 1:, 0])
+    alone = unigram.bits(torch.zeros_like(codes), codes)
     markov = torch.cat(
         [
-            unigram[codes[:, 0, 0]][:, None],
-            above[codes[:, :-1, 0], codes[:, 1:, 0]],
-            left[codes[:, :, :-1], codes[:, :, 1:]].flatten(1),
+            alone[:, :1, 0],
+            above.bits(codes[:, :-1, 0], codes[:, 1:, 0]),
+            left.bits(codes[:, :, :-1], codes[:, :, 1:]).flatten(1),
         ],
         1,
     )
     return {
-        "unigram_bits_per_code": -unigram[codes].flatten(1).mean(1),
-        "markov_bits_per_code": -markov.mean(1),
+        "unigram_bits_per_code": alone.flatten(1).mean(1),
+        "markov_bits_per_code": markov.mean(1),
     }
+
+
+class _PairCounts:
+    """How often a code has followed another one."""
+
+    def __init__(self, num_codes: int) -> None:
+        self.num_codes = num_codes
+        self.pairs = self.counts = torch.zeros(0, dtype=torch.long)  # sorted; first * K + second
+
+    def add(self, first: Tensor, second: Tensor) -> None:
+        """Count pairs of codes."""
+        pairs, counts = (first * self.num_codes + second).unique(return_counts=True)
+        both = torch.cat([self.pairs, pairs])
+        self.pairs, place = both.unique(return_inverse=True)
+        added = torch.cat([self.counts, counts])
+        self.counts = torch.zeros_like(self.pairs).index_add_(0, place, added)
+
+    def bits(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return -log2 p(second | first), smoothed, of pairs of codes of any shape."""
+        pairs = first * self.num_codes + second
+        place = torch.searchsorted(self.pairs, pairs).clamp(max=len(self.pairs) - 1)
+        seen = torch.where(self.pairs[place] == pairs, self.counts[place], 0)
+        totals = torch.zeros(self.num_codes, dtype=torch.long)
+        totals.index_add_(0, self.pairs // self.num_codes, self.counts)
+        p = (seen + PSEUDO_COUNT) / (totals[first].double() + PSEUDO_COUNT * self.num_codes)
+        return -p.log2()
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:

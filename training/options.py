@@ -1,4 +1,4 @@
-"""What the training commands share: where data are, how long they may take, how they fail."""
+"""What the training commands share: their options, and how they fail."""
 
 import math
 import re
@@ -7,12 +7,10 @@ from pathlib import Path
 import click
 import torch
 
-from lvmzoo import console
-from lvmzoo.checkpoint import CheckpointError
+from lvmzoo import CheckpointError, console
 from training import STARTED
 from training.data import DataError
-from training.run import OtherRunError
-from training.trainer import TrainingError
+from training.run import TrainingError
 
 
 def duration(text: str) -> float:
@@ -25,15 +23,17 @@ def duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def _usable(context: click.Context, parameter: click.Parameter, device: str) -> str:
-    if device == "cuda" and not torch.cuda.is_available():
+def _chosen_device(context: click.Context, parameter: click.Parameter, device: str) -> str:
+    """Return "cuda" or "cpu". A Mac's GPU is not chosen: it has no float64, which sums need."""
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
         raise click.BadParameter("no CUDA device is available")
-    return device
+    return ("cuda" if there else "cpu") if device == "auto" else device
 
 
-# What a researcher can mend is said in one line; all else keeps its traceback.
+# What a researcher can mend is said in one line; everything else keeps its traceback.
 failing_cleanly = console.failing_cleanly(
-    CheckpointError, DataError, OtherRunError, TrainingError, ValueError, OSError
+    CheckpointError, DataError, TrainingError, ValueError, OSError
 )
 data_option = click.option(
     "--data",
@@ -45,21 +45,22 @@ data_option = click.option(
 )
 images_option = click.option(
     "--images",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="One's own pictures: DIR/{train,test}/<class>/*, DIR/<class>/* or without classes.",
+    multiple=True,
+    metavar="SOURCE",
+    help="Your own pictures: a folder, tar, parquet file or address; may be given again.",
 )
 cache_option = click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where pictures are kept as they were read. Default: cache/ beside the run.",
+    help="Where decoded pictures are kept. Default: cache/ beside the run.",
 )
 skip_option = click.option(
     "--skip-unreadable", "skip", is_flag=True, help="Leave out pictures that cannot be read."
 )
 device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", callback=_usable
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", callback=_chosen_device
 )
-# A command takes it as a moment of `time.monotonic`.
+# A command receives it as a moment of `time.monotonic`.
 time_limit_option = click.option(
     "--time-limit",
     "deadline",

@@ -1,69 +1,68 @@
-"""Recipes: the data that, with the code, makes a checkpoint."""
+"""Recipes: how the weights of an entry are trained."""
 
-import shlex
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lvmzoo.checkpoint import CheckpointError, build_config
-from lvmzoo.checks import check_count
+from lvmzoo import CheckpointError
+from lvmzoo.checkpoint import build_config
 
 RECIPES = Path(__file__).parent / "recipes"
-SCHEDULES = ("constant", "cosine")
-PRECISIONS = ("auto", "float32", "bf16")
 AUGMENTATIONS = ("none", "flip", "shift", "shift-colour")
-EXPORTS = ("last", "best")
-DTYPES = ("float16", "float32")
-# Tables that change a recipe; where both apply, "baseline" changes what "short" has left.
-VARIANTS = ("short", "baseline")
+
+
+def within(least: float, most: float, default: Any = MISSING) -> Any:
+    """Return a field of a recipe whose value is a number in a range."""
+    return field(default=default, metadata={"range": (least, most)})
+
+
+def one_of(*allowed: str) -> Any:
+    """Return a field of a recipe whose value is one of several; the first is the default."""
+    return field(default=allowed[0], metadata={"allowed": allowed})
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a component is trained, with Adam."""
 
-    epochs: int  # passes over the training set
-    batch_size: int = 128  # over all processes together
-    lr: float = 1e-3  # the schedule's highest
-    schedule: str = "cosine"  # down to zero, or "constant"
-    warmup_steps: int = 0  # over which the rate rises linearly from zero
-    ema_decay: float = 0.0  # of the average of the weights that is exported; 0: no average
-    weight_decay: float = 0.0  # decoupled, as in AdamW
-    grad_clip: float = 0.0  # largest norm of the gradient; 0 does not clip
-    augment: str = "none"  # "flip"; "shift" by up to 2 pixels; "shift-colour": contrast, brightness
-    augment_share: float = 1.0  # of the steps; the last ones see the images as they are
-    precision: str = "auto"  # "bf16" under autocast where the hardware has it, else "float32"
+    # Passes over the training set; 0 keeps the weights that a run begins from.
+    epochs: int = within(0, 10**9)
+    batch_size: int = within(1, 10**9, 128)  # over all processes together
+    lr: float = within(1e-12, 10, 1e-3)  # the schedule's highest
+    schedule: str = one_of("cosine", "constant")  # a cosine goes down to zero
+    warmup_steps: int = within(0, 10**9, 0)  # over which the rate rises linearly from zero
+    # Of the average of the weights, which is exported; 0: no average.
+    ema_decay: float = within(0, 1 - 1e-9, 0.0)
+    weight_decay: float = within(0, 10, 0.0)  # decoupled, as in AdamW
+    grad_clip: float = within(0, math.inf, 0.0)  # largest norm of the gradient; 0 does not clip
+    # "shift" moves by up to 2 pixels; "shift-colour" changes contrast and brightness, too.
+    augment: str = one_of(*AUGMENTATIONS)
+    augment_share: float = within(0, 1, 1.0)  # of the steps; the last ones see images as they are
+    # "bf16" under autocast where the hardware has it, else "float32".
+    precision: str = one_of("auto", "float32", "bf16")
     deterministic: bool = False  # on a GPU, so that runs repeat bit for bit
-    export: str = "last"  # or the epoch with the "best" validation loss, where it turns
-    train_on: str = "train"  # without the validation split; "all" takes it in
-    seed: int = 0  # of initial weights, data order and noise
-    dtype: str = "float16"  # of the exported file
+    export: str = one_of("last", "best")  # epoch; the best has the lowest validation loss
+    train_on: str = one_of("train", "all")  # "train" lacks the validation split, "all" has it
+    seed: int = within(0, 2**63 - 1, 0)  # of initial weights, data order and noise
+    dtype: str = one_of("float16", "float32")  # of the exported file
 
     def __post_init__(self) -> None:
         """Check that one can train with these values."""
-        check_count(self.epochs, "epochs", least=0)  # 0 keeps what a run is given to begin from
-        check_count(self.batch_size, "batch_size")
-        check_count(self.warmup_steps, "warmup_steps", least=0)
-        check_count(self.seed, "seed", least=0, most=2**63 - 1)
-        require(0 < self.lr < 10, f"lr must lie between 0 and 10, not {self.lr}")
-        require(0 <= self.ema_decay < 1, f"ema_decay must be in [0, 1), not {self.ema_decay}")
-        decay = self.weight_decay
-        require(0 <= decay < 10, f"weight_decay must lie between 0 and 10, not {decay}")
-        require(self.grad_clip >= 0, f"grad_clip must be at least 0, not {self.grad_clip}")
-        share = self.augment_share
-        require(0 <= share <= 1, f"augment_share must be in [0, 1], not {share}")
-        _require_one_of("schedule", self.schedule, SCHEDULES)
-        _require_one_of("augment", self.augment, AUGMENTATIONS)
-        _require_one_of("precision", self.precision, PRECISIONS)
-        _require_one_of("export", self.export, EXPORTS)
-        _require_one_of("train_on", self.train_on, ("train", "all"))
-        _require_one_of("dtype", self.dtype, DTYPES)
+        for key in fields(self):
+            value = getattr(self, key.name)
+            least, most = key.metadata.get("range", (value, value))
+            if not least <= value <= most:
+                raise ValueError(f"{key.name} must be from {least:g} to {most:g}, not {value}")
+            allowed = key.metadata.get("allowed", (value,))
+            if value not in allowed:
+                raise ValueError(f"{key.name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
 class RecipeError(ValueError):
-    """A recipe or a change of one says what cannot be done."""
+    """A recipe, or a change of one, asks for what is not possible."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class EntryRecipe:
     components: Mapping[str, Recipe]  # in the order in which they are trained
     shared: Mapping[str, str]  # components that are taken from another entry, and from which
     compare_with: str  # the entry whose figures the card puts beside this one's; "" if none
-    offers: tuple[str, ...]  # the variants that the file has
-    variants: tuple[str, ...]  # those that were chosen
+    has_baseline: bool  # whether there is a plain recipe that the card compares with
+    baseline: bool  # whether this is that one
     settings: tuple[str, ...]  # changes for this run, "key=value" each
 
 
@@ -83,60 +82,55 @@ def read_recipe(
     name: str,
     kinds: Mapping[str, type[Recipe]],
     settings: Iterable[str] = (),
-    variants: Iterable[str] = (),
     *,
+    baseline: bool = False,
     alone: bool = False,
 ) -> EntryRecipe:
     """Read the recipe of an entry.
 
     Arguments:
         name: The entry.
-        kinds: The kind of recipe of each component; that of a whole model has no table.
+        kinds: The kind of recipe of each component; the file of a whole model has no tables.
         settings: Changes for this run, "key=value" or "component.key=value" each.
-        variants: Tables of the recipe that change it: "short" made bundled weights that had no
-            time for the whole one; "baseline" is the plain recipe that the card compares with.
-        alone: Share nothing: a component that is another entry's is trained by that one's recipe.
+        baseline: Change the recipe by its table "baseline", which makes it the plain recipe that
+            the card compares with.
+        alone: Share nothing: a component of another entry is trained by that entry's recipe.
 
     Raises:
-        RecipeError: Unknown key or variant, wrong type or impossible value.
+        RecipeError: A key is unknown, a value of a wrong type or impossible, or a table missing.
     """
-    table = _read_table(name)
-    card = table.pop("card", {})
-    if alone:
-        for component in (c for c in kinds if isinstance(table.get(c), str)):
-            theirs = _read_table(table[component])
-            table[component] = theirs[component]
-            for variant in VARIANTS:
-                if component in theirs.get(variant, {}):
-                    table.setdefault(variant, {})[component] = theirs[variant][component]
-    changes = {key: table.pop(key) for key in VARIANTS if key in table}
-    variants, settings = tuple(variants), tuple(settings)
-    for variant in variants:
-        if variant not in changes:
-            raise RecipeError(f"recipe {name}.toml has no table [{variant}]")
+    table = read_table(name)
+    card, plain, settings = table.pop("card", {}), table.pop("baseline", None), tuple(settings)
+    if baseline and plain is None:
+        raise RecipeError(f"recipe {name}.toml has no table [baseline]")
     if list(kinds) == ["model"]:
-        table, changes = {"model": table}, {key: {"model": c} for key, c in changes.items()}
-    shared = {c: table.pop(c) for c in kinds if isinstance(table.get(c), str)}
+        table, plain = {"model": table}, plain and {"model": plain}
+    shared = {c: table[c] for c in kinds if isinstance(table.get(c), str)}
+    if alone:
+        table |= {c: read_table(entry)[c] for c, entry in shared.items()}
+        shared = {}
     if unknown := sorted(table.keys() - kinds.keys()):
         raise RecipeError(f"recipe {name}.toml: unknown key {unknown[0]!r}")
-    changed = parse_settings(settings)
-    if wrong := [key for key in changed if "." in key and key.split(".")[0] not in table]:
+    trained = [c for c in kinds if isinstance(table.get(c), dict)]
+    changes = parse_settings(settings)
+    if wrong := [key for key in changes if "." in key and key.split(".")[0] not in trained]:
         raise RecipeError(f"--set {wrong[0]}: {name} trains no such component")
     components = {}
-    for component in (c for c in kinds if c in table):
-        values = dict(table[component])
-        for variant in variants:
-            values |= changes[variant].get(component, {})
-        for key, value in changed.items():
+    for component in trained:
+        values = table[component] | (plain.get(component, {}) if baseline and plain else {})
+        for key, value in changes.items():
             part, _, rest = key.rpartition(".")
             if part in ("", component):
                 values[rest] = value
         components[component] = _build(kinds[component], values, f"recipe {name}.toml")
     compare_with = card.get("compare_with", "")
-    return EntryRecipe(name, components, shared, compare_with, tuple(changes), variants, settings)
+    return EntryRecipe(
+        name, components, shared, compare_with, plain is not None, baseline, settings
+    )
 
 
-def _read_table(name: str) -> dict[str, Any]:
+def read_table(name: str) -> dict[str, Any]:
+    """Read the file of a recipe."""
     path = RECIPES / f"{name}.toml"
     if not path.exists():
         raise RecipeError(f"{name} has no recipe: {path} is missing")
@@ -150,23 +144,8 @@ def _build(kind: type[Recipe], values: dict[str, Any], where: str) -> Recipe:
         raise RecipeError(str(error)) from None
 
 
-def train_command(
-    entry: str,
-    variants: Iterable[str],
-    settings: Iterable[str],
-    images: str = "",
-    options: Iterable[str] = (),
-) -> str:
-    """Return the command of a recorded run, without paths of any machine but the pictures' name."""
-    words = [entry, *(f"--{variant}" for variant in variants)]
-    words += ["--images", images] if images else []
-    words += options
-    words += [word for setting in settings for word in ("--set", setting)]
-    return f"python -m training.train {shlex.join(words)}"
-
-
 def with_defaults(kind: type[Recipe], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recorded recipe, with the defaults of keys that came after its time."""
+    """Return a recorded recipe with the defaults of keys that are newer than the record."""
     defaults = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
     return defaults | dict(recorded)
 
@@ -183,13 +162,3 @@ def parse_settings(settings: Iterable[str], option: str = "--set") -> dict[str, 
         except tomllib.TOMLDecodeError:
             values[key] = text
     return values
-
-
-def require(condition: bool, message: str) -> None:
-    """Refuse a value of a recipe unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
-
-
-def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    require(value in allowed, f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -1,52 +1,45 @@
 """Runs: what is trained, on what, how and where; one for each component of an entry.
 
 A run on disk is a folder with checkpoints, a log, and, when it is finished, the component's file
-and a record. The folder of an entry of several components holds a folder for each, and the files
+and its record. The folder of an entry of several components holds a folder for each, and the files
 of all of them when they are finished.
 """
 
 import hashlib
 import json
 import math
-import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lvmzoo import registry
-from lvmzoo.checkpoint import CONFIG_NAME, CheckpointError
+from filelock import FileLock, Timeout
+
+from lvmzoo import CheckpointError, registry
+from lvmzoo.checkpoint import CONFIG_NAME, blank, submodule
 from lvmzoo.files import atomic_folder, write_json
+from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo
 from training import checkpoints
 from training.data import Split, sha256
 from training.families import component_config, config_of, family_of
-from training.families.base import Family
-from training.init import Init
+from training.families.base import Family, Objective
+from training.model import Init
 from training.recipe import EntryRecipe, Recipe, with_defaults
+from training.records import RunRecord, read_record, write_record
 
 RECORD = "run.json"
 SCRATCH = "scratch"
+LOCK = ".lock"
 WARMUP = 100  # steps of a run that begins from weights, if its recipe has none
 # Seconds before a deadline that are left for the last checkpoint and the end of the process.
 RESERVE = 10.0
 
 
-class OtherRunError(RuntimeError):
-    """A folder holds another run than the one that is to go on there."""
-
-
-class Stage(StrEnum):
-    """How far the making of an entry is."""
-
-    NOT_BEGUN = "not begun"
-    BEGUN = "begun"
-    TRAINED = "trained"
-    MEASURED = "measured"
-    COMPLETE = "complete"
+class TrainingError(RuntimeError):
+    """Training cannot begin, or cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class Options:
     checkpoint_every: float = 120.0  # seconds
     deadline: float = math.inf  # a moment of `time.monotonic`
     compile: bool = False
-    ahead: bool = True  # prepare the whole training set, which pays from one epoch on
+    encode_ahead: bool = True  # compute what is needed of the whole training set before step 1
 
 
 @dataclass(frozen=True)
@@ -72,15 +65,21 @@ class Run:
     out: Path
     given: Mapping[str, Path] = field(default_factory=dict)  # components trained before
     options: Options = field(default_factory=Options)
-    init: Init | None = None  # what it begins from
-    variants: tuple[str, ...] = ()  # of the entry's recipe, for the record
-    settings: tuple[str, ...] = ()  # changes of it, likewise
-    words: tuple[str, ...] = ()  # of the command beside these, likewise
+    init: Init | None = None  # the weights it begins from
+    # Words of the command, for the record.
+    variants: tuple[str, ...] = ()  # "baseline", if that table of the recipe is followed
+    settings: tuple[str, ...] = ()  # of --set
+    words: tuple[str, ...] = ()  # all others but --images
 
     @property
     def family(self) -> Family:
         """What is known of its family."""
         return family_of(self.info.model_class)
+
+    @property
+    def objective(self) -> type[Objective]:
+        """What training needs beside the network."""
+        return next(o for o in self.family.objectives if o.component == self.component)
 
     @cached_property
     def config(self) -> Any:
@@ -88,9 +87,14 @@ class Run:
         return config_of(self.info)
 
     @property
+    def batch(self) -> int:
+        """Examples in a batch: the whole training set, if that is smaller than the recipe's."""
+        return min(self.recipe.batch_size, len(self.train))
+
+    @property
     def steps_per_epoch(self) -> int:
-        """Full batches in the training set; a set smaller than a batch makes one."""
-        return max(1, len(self.train) // self.recipe.batch_size)
+        """Full batches in the training set."""
+        return len(self.train) // self.batch
 
     @property
     def total_steps(self) -> int:
@@ -104,12 +108,12 @@ class Run:
 
     @property
     def scratch(self) -> Path:
-        """Folder for what is prepared once, needed until the run is finished."""
+        """Folder for what is computed once and needed until the run is finished."""
         return self.out / SCRATCH
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be continued."""
+        """The facts in which a checkpoint or record must agree for the run to go on from it."""
         matters = component_config(self.info, self.component)
         config = {k: v for k, v in self.info.config.items() if k in matters}
         identity = {
@@ -125,38 +129,27 @@ class Run:
         return identity
 
     def check_same(self, found: Mapping[str, Any]) -> None:
-        """Raise an `OtherRunError` if a checkpoint or record is not of this run."""
+        """Raise a `TrainingError` if a checkpoint or record is not of this run."""
         for key, value in self.identity.items():
-            there, differs = found.get(key), key.replace("_", " ")
+            there, what = found.get(key), key.replace("_", " ")
             if key == "recipe":
                 there = with_defaults(type(self.recipe), there or {})
             if isinstance(value, dict) and isinstance(there, dict):
-                names = [k for k in value if there.get(k) != value[k]]
-                if not names:
-                    continue
-                differs = f"{key} ({', '.join(names)})"
+                there = {name: there.get(name) for name in value}
+                what += f" ({', '.join(name for name in value if there[name] != value[name])})"
             if there != value:
-                raise OtherRunError(
-                    f"cannot go on with {self.out}: its {differs} differs from this run's; move it "
+                raise TrainingError(
+                    f"cannot go on with {self.out}: its {what} differs from this run's; move it "
                     "away, or use another folder (training.train: or --overwrite)"
                 )
 
     @property
-    def finished(self) -> bool:
-        """Whether `out` holds this run, finished; if it holds another, it is an error."""
-        if not (self.out / RECORD).exists():
-            return False
-        self.check_same(read_record(self.out))
-        return True
-
-    @property
-    def progress(self) -> str:
-        """How far it is, in words."""
-        if (self.out / RECORD).exists():
-            return Stage.TRAINED
-        step = checkpoints.latest_step(self.out) if self.out.is_dir() else None
-        at = f"{Stage.BEGUN}, at step {step} of {self.total_steps}"
-        return Stage.NOT_BEGUN if step is None else at
+    def record(self) -> RunRecord | None:
+        """The record of this run if it is finished; one of another run is a `TrainingError`."""
+        found = read_run(self.out)
+        if found is not None:
+            self.check_same(asdict(found))
+        return found
 
 
 @dataclass(frozen=True)
@@ -181,30 +174,30 @@ class EntryRun:
         init: Init | None = None,
         words: tuple[str, ...] = (),
     ) -> "EntryRun":
-        """Lay out the runs of an entry; nothing is written.
+        """Plan the runs of an entry; nothing is written.
 
-        A run that begins from weights warms up, for Adam's first steps would undo them. A model of
-        one component is trained in `out` itself. Others have a folder in it for each
-        component; a component that the recipe takes from another entry is looked for beside `out`,
-        then among the bundled weights; if it is in neither, it is a `CheckpointError`.
+        A run that begins from weights warms up, since Adam's first steps would undo them. A model
+        of one component is trained in `out` itself, each of several in a folder of its own in
+        `out`. A component that the recipe takes from another entry is looked for beside `out`,
+        then among the bundled weights.
+
+        Raises:
+            CheckpointError: A component of another entry is in neither place.
+            TrainingError: A component is to be kept, and `init` has none that fits.
         """
         shared = {c: _find_shared(c, entry, out.parent) for c, entry in recipe.shared.items()}
-        given, runs = dict(shared), []
+        given, runs = dict(shared), list[Run]()
+        variants = ("baseline",) if recipe.baseline else ()
         for component, values in recipe.components.items():
             if init is not None and not values.warmup_steps:
                 values = replace(values, warmup_steps=WARMUP)
             folder = out if component == "model" else out / component
-            run = Run(info, component, values, *splits, folder, dict(given), options)
-            runs.append(
-                replace(
-                    run,
-                    init=init,
-                    variants=recipe.variants,
-                    settings=recipe.settings,
-                    words=words,
-                )
-            )
-            given[component] = runs[-1].file
+            run = Run(info, component, values, *splits, folder, dict(given), options,
+                      init, variants, recipe.settings, words)  # fmt: skip
+            if not values.epochs:
+                _check_kept(run)
+            runs.append(run)
+            given[component] = run.file
         return cls(info, recipe, out, tuple(runs), shared)
 
     @property
@@ -212,33 +205,39 @@ class EntryRun:
         """Where the files of all components are, or will be."""
         return {**self.given, **{run.component: run.file for run in self.runs}}
 
-    @property
-    def progress(self) -> str:
-        """How far it is, in words."""
-        if (self.out / RECORD).exists():
-            measured = (self.out / "evaluation/metrics.test.json").exists()
-            return Stage.MEASURED if measured else Stage.TRAINED
-        if self.runs[0].out == self.out:
-            return self.runs[0].progress
-        return ", ".join(f"{run.component} {run.progress}" for run in self.runs)
+    def assemble(self) -> RunRecord:
+        """Make the folder that `lvmzoo.from_pretrained` loads, and return its record.
 
-    def assemble(self) -> None:
-        """Make the folder that `lvmzoo.from_pretrained` loads: the files byte for byte.
-
-        The record of the last component becomes the folder's, with those of the others in its
-        "parts"; the record is written last.
+        It has the files of all components, byte for byte, and the record of the last one, with
+        those of the others as its parts. The record is written last.
         """
+        found = {component: read_run(path.parent) for component, path in self.files.items()}
+        parts = {component: record for component, record in found.items() if record is not None}
+        record = parts.pop(self.runs[-1].component)
         if self.runs[-1].out == self.out:
-            return
-        checkpoints.sweep(self.out)
-        folders = {c: p.parent for c, p in self.files.items() if (p.parent / RECORD).exists()}
-        records = {component: read_record(folder) for component, folder in folders.items()}
-        record = records.pop(self.runs[-1].component)
+            return record
+        record = replace(record, parts=parts)
+        checkpoints.remove_leftovers(self.out)
         with atomic_folder(self.out) as folder:
             for component, path in self.files.items():
                 (folder / f"{component}.safetensors").write_bytes(path.read_bytes())
             write_config(folder, record)
-        write_json(self.out / RECORD, record | {"parts": records})
+        write_record(self.out / RECORD, record)
+        return record
+
+
+def _check_kept(run: Run) -> None:
+    """Refuse 0 epochs, which keep what --init gives, where not all tensors fit."""
+    model = blank(model_class(run.info.model_class), run.config)
+    target = submodule(model, run.component).state_dict()
+    fresh = [*target]
+    if run.init is not None and run.init.sha256(run.component, run.given) is not None:
+        fresh = run.init.fresh(target, run.component)
+    if fresh:
+        raise TrainingError(
+            f"with 0 epochs the {run.component} is that of --init, where all tensors must fit; "
+            f"these do not: {', '.join(fresh)}"
+        )
 
 
 def _find_shared(component: str, entry: str, runs: Path) -> Path:
@@ -255,42 +254,51 @@ def _find_shared(component: str, entry: str, runs: Path) -> Path:
     )
 
 
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder of a run, where the file system has locks.
+
+    Raises:
+        TrainingError: Another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(
+            f"another process trains in {out}: let it end, or use another folder"
+        ) from None
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def content(out: Path) -> list[Path]:
+    """Return what is in a folder that may be absent, in order."""
+    return sorted(path for path in out.iterdir() if path.name != LOCK) if out.is_dir() else []
+
+
 def is_begun(out: Path) -> bool:
     """Whether the folder of a run holds more than an evaluation of bundled weights."""
-    return out.is_dir() and any(path.name != "evaluation" for path in out.iterdir())
+    return any(path.name != "evaluation" for path in content(out))
 
 
-def write_config(folder: Path, record: Mapping[str, Any]) -> None:
+def write_config(folder: Path, record: RunRecord) -> None:
     """Write the config.json of a model from the record of its run."""
-    model_class = registry.model_info(record["entry"]).model_class
-    write_json(folder / CONFIG_NAME, {"model_class": model_class} | record["config"])
+    kind = registry.model_info(record.entry).model_class
+    write_json(folder / CONFIG_NAME, {"model_class": kind} | record.config)
 
 
-def read_record(out: Path) -> dict[str, Any]:
-    """Return the record of a finished run."""
-    record: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    return record
-
-
-def records_of(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the records of all components that a run's record holds, the run's own last."""
-    return {**record.get("parts", {}), component_of(record): dict(record)}
-
-
-def component_of(record: Mapping[str, Any]) -> str:
-    """Return the component that a recorded run has trained."""
-    return str(record.get("component", "model"))
+def read_run(out: Path) -> RunRecord | None:
+    """Return the record of the run in a folder; None if none is finished there."""
+    path = out / RECORD
+    return read_record(RunRecord, path) if path.exists() else None
 
 
 def sha256_of(files: Mapping[str, Path]) -> dict[str, str]:
     """Return the SHA-256 of each file."""
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-
-
-def commit() -> str | None:
-    """Return the commit of the code that runs; None outside a git checkout."""
-    command = "git describe --always --dirty --abbrev=40 --exclude=*"
-    with suppress(OSError):  # there may be no git
-        done = subprocess.run(command.split(), cwd=Path(__file__).parent, capture_output=True)
-        return done.stdout.decode().strip() or None
-    return None

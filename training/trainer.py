@@ -1,36 +1,49 @@
 """The state of a training run in memory, and one step of it."""
 
+import copy
 import math
+import os
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lvmzoo.checkpoint import blank, check_component, read_component, submodule
+from lvmzoo.checkpoint import check_component, read_component, submodule
 from lvmzoo.loading import model_class
 from lvmzoo.models.base import ZooModel
 from training import checkpoints
+from training.augment import generator_for
 from training.data import as_input, batch_size
-from training.generators import generator_for
-from training.run import RESERVE, Run
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on, or cannot begin on this device."""
+from training.families.base import upload
+from training.records import InitRecord
+from training.run import RESERVE, Run, TrainingError
 
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device has units for bfloat16: a GPU, or a CPU with AMX or AVX512_BF16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # torch says it under private names only; one that it loses means float32.
+    # torch tells it by private names only; if it loses one, that means float32.
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in tests)
+
+
+def processes_on(device: str) -> PartialState:
+    """Return the processes that train together; "auto" is a GPU only if that is CUDA's.
+
+    Of Accelerate this takes which processes there are and on which GPU each works. Precision and
+    accumulation are the recipe's, whatever `accelerate config` has stored.
+    """
+    cpu = device == "cpu" or not torch.cuda.is_available()
+    if cpu and device == "cuda":
+        raise TrainingError("no CUDA device is available")
+    return PartialState(cpu=cpu)
 
 
 class Trainer:
@@ -38,128 +51,122 @@ class Trainer:
 
     def __init__(self, run: Run) -> None:
         self.run, recipe = run, run.recipe
-        if torch.are_deterministic_algorithms_enabled() != recipe.deterministic:
-            torch.use_deterministic_algorithms(recipe.deterministic)  # imports the compiler
-        self.accelerator = Accelerator(cpu=run.options.device == "cpu")
-        device = self.accelerator.device
-        if run.options.device == "cuda" and device.type != "cuda":
-            raise TrainingError("no CUDA device is available")
-        if recipe.batch_size % self.accelerator.num_processes:
+        self._set_deterministic(recipe.deterministic)
+        self.processes = processes_on(run.options.device)
+        # A process that has a GPU may take some steps on the CPU, too.
+        on_cpu = run.options.device == "cpu"
+        self.device = torch.device("cpu") if on_cpu else self.processes.device
+        if run.batch < self.processes.num_processes:
             raise TrainingError(
-                f"batch_size {recipe.batch_size} cannot be divided among "
-                f"{self.accelerator.num_processes} processes"
+                f"{run.batch} examples in a batch are too few for "
+                f"{self.processes.num_processes} processes"
             )
         torch.manual_seed(recipe.seed)
-        cls = model_class(run.info.model_class)
-        self.model: ZooModel = cls(run.config).train()
-        self.model.to(device)
+        self.model: ZooModel = model_class(run.info.model_class)(run.config).train()
+        self.model.to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for component, path in run.given.items():
             _load_component(self.model, component, path)
-        self.begun_from = self._begin()
-        objective = run.family.objectives[run.component]
-        scratch = run.scratch if run.options.ahead else None
-        deadline = run.options.deadline - RESERVE
-        self.objective = objective(
-            self.model, run.train, recipe, scratch=scratch, deadline=deadline
+        self.begun_from: InitRecord | None = None
+        if run.init is not None and run.identity["init"] is not None:
+            self.begun_from = run.init.copy_into(self.model, run.component)
+        self.objective = run.objective(
+            self.model,
+            run.train,
+            recipe,
+            scratch=run.scratch if run.options.encode_ahead else None,
+            deadline=run.options.deadline - RESERVE,
         )
-        if self.begun_from and recipe.epochs:
-            self.objective.adapt(generator_for(recipe.seed, "adapt", 0))
-        elif recipe.epochs:
-            self.objective.begin(generator_for(recipe.seed, "begin", 0))
+        if recipe.epochs:
+            adapt, begin = self.objective.adapt, self.objective.begin
+            how, stream = (adapt, "adapt") if self.begun_from else (begin, "begin")
+            how(generator_for(recipe.seed, stream, 0))
         self.module = self.objective.module
-        self.device = device
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
-        module = torch.compile(self.module) if run.options.compile else self.module
-        self.wrapped = self.accelerator.prepare_model(module)
+        self.wrapped = self._wrap()
         self.weights = self.module.state_dict()  # the parameters' own memory
         self.ema = {k: v.detach().clone() for k, v in self.weights.items()}
         self.best: dict[str, Tensor] = {}  # weights of the epoch with the lowest validation loss
         self.best_epoch, self.best_loss = 0, math.inf
         self.step = 0
         self.seconds = 0.0
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}  # of the terms of the loss in this epoch
+        self.order = torch.empty(0)  # of the examples in this epoch
 
-    def _begin(self) -> dict[str, Any] | None:
-        """Take the weights that the run is to begin from; return what a record says of them."""
-        run = self.run
-        begun_from = None
-        if run.init is not None and run.identity["init"] is not None:
-            begun_from = run.init.put_into(self.model, run.component)
-        if not run.recipe.epochs:
-            fresh = begun_from["fresh"] if begun_from else ["all of them"]
-            if fresh:
-                raise TrainingError(
-                    f"with 0 epochs the {run.component} is that of --init, where all tensors must "
-                    f"fit; these do not: {', '.join(fresh)}"
-                )
-        return begun_from
+    def _set_deterministic(self, wanted: bool) -> None:
+        if wanted:  # what cuBLAS needs for it
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if torch.are_deterministic_algorithms_enabled() != wanted:
+            torch.use_deterministic_algorithms(wanted)  # imports the compiler
+
+    def _wrap(self) -> nn.Module:
+        """Return the module as it is called in a step: compiled and distributed, if need be."""
+        module: nn.Module = self.module
+        if self.run.options.compile:
+            module = torch.compile(module)  # type: ignore[assignment]
+        if self.processes.num_processes > 1:
+            ids = [self.device] if self.device.type == "cuda" else None
+            module = DistributedDataParallel(module, device_ids=ids)
+        return module
 
     def advance(self) -> None:
         """Take one step. Waits for nothing that the device computes."""
         recipe = self.run.recipe
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        beside = generator_for(recipe.seed, "beside", self.step)
-        self.objective.before_step(self.step, self.run.total_steps, beside)
-        arguments = self._batch()
+        generator = generator_for(recipe.seed, "beside", self.step)
+        self.objective.before_step(self.step, self.run.total_steps, generator)
+        arguments, weight = self._batch()
         with self.autocast():
             output = self.wrapped(**arguments)
         self.optimizer.zero_grad()
-        self.accelerator.backward(output.loss)
+        (weight * output.loss).backward()
         if recipe.grad_clip:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), recipe.grad_clip)
         self.optimizer.step()
         self._average()
         for name, value in output._asdict().items():
-            value = value.detach().double()
+            value = weight * value.detach().double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.step += 1
 
+    def _batch(self) -> tuple[dict[str, Any], float]:
+        """Return this process's part of the batch, and the weight of its mean loss.
+
+        Of all noise each process draws the whole and takes its part. The parts may differ by an
+        example, so that the mean over processes is that over examples only if it is weighted.
+        """
+        seed, size = self.run.recipe.seed, self.run.batch
+        epoch, position = divmod(self.step, self.run.steps_per_epoch)
+        if position == 0 or not len(self.order):
+            generator = generator_for(seed, "order", epoch)
+            order = torch.randperm(len(self.run.train), generator=generator)
+            self.order = upload(order, self.objective.index_device)
+        rank, count = self.processes.process_index, self.processes.num_processes
+        index = self.order[position * size :][:size][rank::count]
+        noise = self.objective.draw(size, generator_for(seed, "noise", self.step))
+        mine = (upload(rows[rank::count], self.device) for rows in noise)
+        return self.objective.batch(index, *mine), len(index) * count / size
+
     @cached_property
     def precision(self) -> str:
-        """The recipe's; "float32" where bfloat16 would only be emulated, at a crawl."""
+        """The recipe's; "float32" where bfloat16 would only be emulated, which takes longer."""
         wanted = self.run.recipe.precision
         return "bf16" if wanted != "float32" and has_bfloat16(self.device) else "float32"
 
     def autocast(self) -> torch.autocast:
-        """The precision of the run. Not Accelerate's, which is set once for a whole process."""
+        """Run what is within in the precision of the run."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def any_process(self, condition: bool) -> bool:
-        """Whether a condition holds in any process: all must stop after the same step.
-
-        Asked every step by one process alone, by several in every tenth: it waits for them all.
-        """
-        if self.accelerator.num_processes == 1:
-            return condition
-        if math.isinf(self.run.options.deadline) or self.step % 10:
-            return False
-        flag = torch.tensor(float(condition), device=self.device)
-        return bool(self.accelerator.reduce(flag, "sum") > 0)
-
     def learning_rate(self) -> float:
-        """The rate of the coming step."""
+        """Return the rate of the coming step."""
         recipe = self.run.recipe
         rate = recipe.lr * min(1.0, (self.step + 1) / max(1, recipe.warmup_steps))
         if recipe.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * self.step / self.run.total_steps))
         return rate
-
-    def _batch(self) -> dict[str, Any]:
-        """This process's part of the batch, and of the noise drawn for all of it."""
-        recipe = self.run.recipe
-        epoch, position = divmod(self.step, self.run.steps_per_epoch)
-        if position == 0 or not hasattr(self, "order"):
-            order = generator_for(recipe.seed, "order", epoch)
-            self.order = torch.randperm(len(self.run.train), generator=order)
-        index = self.order[position * recipe.batch_size :][: recipe.batch_size]
-        noise = self.objective.draw(len(index), generator_for(recipe.seed, "noise", self.step))
-        part = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        mine = (rows[part].to(self.device, non_blocking=True) for rows in noise)
-        return self.objective.batch(index[part], *mine)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -168,8 +175,20 @@ class Trainer:
         average = get_ema_multi_avg_fn(decay)  # one kernel on a GPU
         average([*self.ema.values()], [*self.weights.values()], self.step)
 
+    def any_process(self, condition: bool) -> bool:
+        """Whether a condition holds in any process: all must stop after the same step.
+
+        One process alone asks at every step, several at every tenth: each waits for all.
+        """
+        if self.processes.num_processes == 1:
+            return condition
+        if math.isinf(self.run.options.deadline) or self.step % 10:
+            return False
+        flag = torch.tensor(float(condition), device=self.device)
+        return bool(reduce(flag, "sum") > 0)
+
     def average(self) -> Mapping[str, Tensor]:
-        """The weights as they are measured: averaged, if the recipe says so."""
+        """Return the weights as they are measured: averaged, if the recipe says so."""
         return self.ema if self.run.recipe.ema_decay else self.weights
 
     def exported(self, weights: Mapping[str, Tensor] | None = None) -> ZooModel:
@@ -178,37 +197,43 @@ class Trainer:
         Arguments:
             weights: Of the module that is trained; by default its average.
         """
-        model = blank(type(self.model), self.model.config)
-        prefix = "" if self.run.component == "model" else f"{self.run.component}."
+        model = copy.deepcopy(self.model)
         weights = self.average() if weights is None else weights
-        source = self.model.state_dict() | {f"{prefix}{k}": v for k, v in weights.items()}
-        model.load_state_dict({k: v.detach().clone() for k, v in source.items()}, assign=True)
-        return model.to(self.device).eval()
+        submodule(model, self.run.component).load_state_dict(weights)
+        return model.eval()
+
+    def mean_terms(self) -> dict[str, float]:
+        """Return the mean terms of the loss in the epoch that ends, over all processes."""
+        sums = self.sums
+        if self.processes.num_processes > 1:
+            sums = reduce(sums, "mean")
+        self.sums = {}
+        return {name: value.item() / self.run.steps_per_epoch for name, value in sums.items()}
 
     def keep_best(self, loss: float) -> None:
-        """Take in the validation loss of an epoch that has just ended."""
+        """Take note of the validation loss of an epoch that has just ended."""
         if self.run.recipe.export == "best" and loss < self.best_loss:
             self.best = {k: v.detach().clone() for k, v in self.average().items()}
             self.best_epoch, self.best_loss = self.step // self.run.steps_per_epoch, loss
 
     @torch.no_grad()
     def validate(self, model: ZooModel) -> dict[str, float]:
-        """Mean training terms of `exported` weights over the validation split.
+        """Return the mean terms of the loss of an exported model over the validation split.
 
         The noise is the same every time.
         """
         split = self.run.validation
         module = submodule(model, self.run.component)
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         for i, x in enumerate(split.x.split(batch_size(split.x.shape))):
-            x = as_input(x.to(self.device))
+            x = as_input(upload(x, self.device))
             generator = generator_for(0, "validation", i)
             arguments = self.objective.validation_batch(model, x, generator)
             with self.autocast():
                 output = module(**arguments)
             for name, value in output._asdict().items():
-                sums[name] = sums.get(name, 0.0) + value.item() * len(x)
-        return {name: value / len(split) for name, value in sums.items()}
+                sums[name] = sums.get(name, 0) + value.double() * len(x)
+        return {name: value.item() / len(split) for name, value in sums.items()}
 
     def save(self, log_bytes: int) -> None:
         """Write a checkpoint of this moment, unless the run has died (`check_finite`)."""
@@ -239,7 +264,7 @@ class Trainer:
                 "checkpoint is kept: lower lr or set grad_clip, with another --out"
             )
 
-    def restore(self, saved: checkpoints.Saved) -> int:
+    def restore(self, saved: checkpoints.Checkpoint) -> int:
         """Go back to a checkpoint of this very run; return how long the log was."""
         self.run.check_same(saved.facts)
 
@@ -261,10 +286,41 @@ class Trainer:
         return int(saved.facts["log_bytes"])
 
 
-def _load_component(model: ZooModel, name: str, path: Path) -> None:
+def _load_component(model: ZooModel, name: str, path: Any) -> None:
     """Put a finished component into a model that is to get the others."""
     component = read_component(path)
     check_component(model, name, component, "this run")
     module = submodule(model, name)
     module.load_state_dict(component.tensors)
     module.requires_grad_(False)
+
+
+# float32: weights, gradient, both moments of Adam, average, and the copy that is validated.
+_COPIES = 6
+# In a backward pass there is about as much again as was kept for it (measured on a CPU with VAEs,
+# autoencoders and priors of several sizes: 1.5 to 2.1 times that in all).
+_PEAK = 2
+
+
+def step_bytes(run: Run, processes: int = 1) -> tuple[int, int]:
+    """Return how many parameters a run trains, and about how many bytes a step takes."""
+    with torch.random.fork_rng(devices=[]):  # the run's own weights are drawn later
+        model = model_class(run.info.model_class)(run.config).train()
+    objective = run.objective(model, run.train.take(slice(0, 1)), run.recipe)
+    noise = objective.draw(1, generator_for(0, "noise", 0))
+    arguments = objective.batch(torch.zeros(1, dtype=torch.long), *noise)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, Tensor] = {}  # by their memory, which several may share
+
+    def keep(tensor: Tensor) -> Tensor:
+        memory = tensor.untyped_storage().data_ptr()
+        if memory not in weights:
+            kept[memory] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        objective.module(**arguments)
+    an_example = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    parameters = sum(p.numel() for p in objective.module.parameters())
+    examples = math.ceil(run.batch / processes)
+    return parameters, 4 * _COPIES * parameters + _PEAK * examples * an_example

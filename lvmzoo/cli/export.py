@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from lvmzoo.cli.options import existing_file, files_of
+from lvmzoo.cli.options import existing_file
+from lvmzoo.notes import Notes
+from lvmzoo.pictures.find import find
 
 __all__ = ["export"]
 
@@ -47,7 +49,8 @@ def export(name: str, images: tuple[Path, ...], output: Path, **options: str) ->
     """
     from lvmzoo.exporting.export import export
 
-    about = export(name, output, images=files_of(images), **options)
+    pictures = [picture.name for picture in find(images, Notes())]
+    about = export(name, output, images=pictures, **options)
     for file, facts in about["files"].items():
         click.echo(f"{file}: {facts['bytes'] / 2**20:.2f} MiB")
     for one in about["checked"]:

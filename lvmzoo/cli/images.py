@@ -13,7 +13,6 @@ from lvmzoo.cli.options import (
     draw_options,
     draws,
     existing_file,
-    files_of,
     output,
     require_vqvae,
     runs_model,
@@ -98,15 +97,18 @@ def _path_by_name(name: str) -> Path:
 
 @click.command()
 @runs_model
-@click.argument("images", nargs=-1, required=True, type=existing_file)
+@click.argument("images", nargs=-1, required=True)
 @output("A grid: originals, each above its reconstruction.")
-def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
-    """Encode and decode IMAGES with the model NAME."""
-    files = files_of(images)
+def reconstruct(job: Job, images: tuple[str, ...], output: Path) -> None:
+    """Encode and decode IMAGES with the model NAME.
+
+    They are files, folders, WebDataset tars, parquet files, or addresses of fsspec.
+    """
+    files = job.find(images)
     model = job.load()
     import torch
 
-    from lvmzoo.images import above
+    from lvmzoo.pictures.grid import above
 
     pairs = [(x.cpu(), model.reconstruct(x).cpu()) for x in job.batches(files, model)]
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
@@ -123,7 +125,7 @@ def reconstruct(job: Job, images: tuple[Path, ...], output: Path) -> None:
 def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
     """Go from image A to image B through the latents of NAME."""
     model = job.load()
-    x_a, x_b = (next(job.batches([path], model)) for path in (a, b))
+    x_a, x_b = (next(job.batches(job.find([path]), model)) for path in (a, b))
     _write(model.interpolate(x_a, x_b, steps)[0], output, columns=steps)
 
 
@@ -146,7 +148,7 @@ def complete(job: Job, image: Path, keep: str, count: int, output: Path, **draw:
 
     known = torch.zeros(model.config.grid, dtype=torch.bool, device=model.device)
     known[KEEP[keep](*(size // 2 for size in known.shape))] = True
-    x = next(job.batches([image], model))
+    x = next(job.batches(job.find([image]), model))
     drawn = model.complete(x, known, n=count, **options)
     _write(torch.cat([x, drawn[0]]).cpu(), output, columns=min(count + 1, 10))
 

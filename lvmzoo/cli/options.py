@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from lvmzoo.models.base import ZooModel
     from lvmzoo.models.vqvae import VQVAE
+    from lvmzoo.pictures.many import Decoded
+    from lvmzoo.pictures.record import Picture
 
 __all__ = [
     "Job",
@@ -25,7 +28,6 @@ __all__ = [
     "draw_options",
     "draws",
     "existing_file",
-    "files_of",
     "output",
     "require_vqvae",
     "runs_model",
@@ -71,13 +73,46 @@ class Job:
         pixels = math.prod((model.image_shape or ())[1:])
         return self.batch_size or max(1, BATCH_PIXELS // pixels)
 
-    def batches(self, files: Sequence[Path], model: "ZooModel") -> "Iterator[Tensor]":
-        """Read pictures as the model wants them, a batch at a time."""
-        from lvmzoo.images import transform
+    def find(self, sources: Sequence[str | Path]) -> "list[Picture]":
+        """Return the pictures of sources, in the order in which these were given."""
+        from lvmzoo.pictures.find import find
+        from lvmzoo.pictures.record import SourceError
 
-        to, size = transform(model), self.size_for(model)
-        for i in progress(range(0, len(files), size)):
-            yield to.read(files[i : i + size], self.notes).to(model.device)
+        try:
+            pictures = [picture for source in sources for picture in find([source], self.notes)]
+        except SourceError as error:
+            raise click.UsageError(str(error)) from None
+        if not pictures:
+            raise click.UsageError(f"there are no pictures in {', '.join(map(str, sources))}")
+        return pictures
+
+    def decoded(self, pictures: "Sequence[Picture]", model: "ZooModel") -> "Iterator[Decoded]":
+        """Decode pictures one by one as the model wants them."""
+        from lvmzoo.pictures.many import decode_here
+        from lvmzoo.pictures.transform import transform
+
+        for found in decode_here(transform(model), pictures):
+            self.notes.include(found.notes)
+            yield found
+
+    def batches(self, pictures: "Sequence[Picture]", model: "ZooModel") -> "Iterator[Tensor]":
+        """Decode pictures as the model wants them, a batch at a time.
+
+        Raises:
+            ValueError: One of them cannot be read.
+        """
+        import numpy as np
+
+        from lvmzoo.pictures.transform import to_tensor
+
+        decoded, size = self.decoded(pictures, model), self.size_for(model)
+        for i in progress(range(0, len(pictures), size)):
+            parts = []
+            for found in islice(decoded, min(size, len(pictures) - i)):
+                if found.reasons[0]:
+                    raise ValueError(found.reasons[0])
+                parts.append(found.pixels)
+            yield to_tensor(np.concatenate(parts)).to(model.device)
 
 
 def runs_model(command: Command) -> Command:
@@ -158,7 +193,7 @@ def _class_index(text: str, model: "ZooModel") -> int:
 
 
 def _check_picture(path: Path) -> None:
-    from lvmzoo.images import picture_format
+    from lvmzoo.pictures.grid import picture_format
 
     if path.suffix != ".npy":
         picture_format(path)
@@ -182,10 +217,3 @@ def output(
     return click.option(
         "-o", "--output", type=kind, required=required, callback=callback, help=help
     )
-
-
-def files_of(paths: Sequence[Path]) -> list[Path]:
-    """Return the pictures at these paths, in order; of folders all in them."""
-    from lvmzoo.images import find_images
-
-    return [file for path in paths for file in find_images(path)]

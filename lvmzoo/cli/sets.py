@@ -13,7 +13,6 @@ from lvmzoo.cli.options import (
     Job,
     as_json_option,
     existing_file,
-    files_of,
     output,
     runs_model,
 )
@@ -22,7 +21,7 @@ from lvmzoo.files import atomic_file, atomic_folder, check_target, expand_user
 
 if TYPE_CHECKING:
     from lvmzoo.models.base import ZooModel
-    from lvmzoo.sets.shards import Worker
+    from lvmzoo.sets.plan import Worker
 
 __all__ = ["decode", "encode", "score"]
 
@@ -35,7 +34,7 @@ class _WorkerType(click.ParamType):  # type: ignore[type-arg]
     name = "I/N"
 
     def convert(self, value: Any, *rest: Any) -> "Worker":
-        from lvmzoo.sets.shards import Worker
+        from lvmzoo.sets.plan import Worker
 
         index, slash, count = str(value).partition("/")
         if slash and index.isdecimal() and count.isdecimal() and int(index) < int(count):
@@ -74,8 +73,8 @@ def _file_or_folder(context: click.Context, parameter: click.Parameter, text: st
 
 
 def _is_folder(text: str) -> bool:
-    """Whether an output is a folder of shards: it ends with a slash, or holds some already."""
-    return text.endswith(("/", os.sep)) or os.path.exists(os.path.join(text, "_lvmzoo.json"))
+    """Whether an output is a folder of shards: all that is no safetensors file."""
+    return os.path.splitext(text)[1].lower() != ".safetensors"
 
 
 def _refuse_options_of_sets(why: str) -> None:
@@ -86,17 +85,10 @@ def _refuse_options_of_sets(why: str) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} is for folders of shards: {why}")
 
 
-def _existing(sources: tuple[str, ...]) -> list[Path]:
-    for source in sources:
-        if not os.path.exists(source):
-            raise click.UsageError(f"path {source!r} does not exist")
-    return [Path(source) for source in sources]
-
-
 def _make_set(job: Job, kind: str, folder: str, sources: tuple[str, ...], **options: Any) -> None:
     """Make a set of latents or scores, and say how it stands."""
     from lvmzoo.sets import making
-    from lvmzoo.sets.shards import FAILURES_NAME, Worker, missing
+    from lvmzoo.sets.plan import missing
 
     moments = options.pop("moments", False)
 
@@ -110,11 +102,12 @@ def _make_set(job: Job, kind: str, folder: str, sources: tuple[str, ...], **opti
         expand_user(folder), sources, load, kind, job.name, notes=job.notes, **options
     )
     if counts is None:
-        absent = len(missing(plan, Worker()))
+        absent = len(missing(plan))
         return click.echo(
             f"{absent} of {len(plan.sizes)} shards are left to other workers", err=True
         )
-    failed = f"{plan.folder / FAILURES_NAME} says why {counts['failures']:,} are not among them"
+    where = plan.folder / making.FAILURES_NAME
+    failed = f"{where} says why {counts['failures']:,} are not among them"
     click.echo(
         f"{counts['rows']:,} pictures in {len(plan.sizes):,} shards"
         + (f"; {failed}" if counts["failures"] else ""),
@@ -147,25 +140,35 @@ def score(
 ) -> None:
     """Score pictures under the model NAME, in nats.
 
-    With -o, SOURCES may be WebDataset tars and parquet files, too, or addresses of fsspec.
+    SOURCES are files, folders, WebDataset tars, parquet files, or addresses of fsspec.
     """
     if output is not None:
         return _make_set(job, "scores", output, sources, **options)
     _refuse_options_of_sets("give -o FOLDER")
-    files = files_of(_existing(sources))
+    pictures = job.find(sources)
     model = job.load()
-    from lvmzoo.sets.scores import Scorer
+    from lvmzoo.sets.making import Scores
 
-    scorer = Scorer(model)
-    rows: list[dict[str, Any]] = []
-    for x in job.batches(files, model):
-        for one in x.split(1):
-            rows.append({"file": str(files[len(rows)]), **scorer(one)})
+    scores, rows = Scores(model), list[dict[str, Any]]()
+    for picture, found in zip(progress(pictures), job.decoded(pictures, model), strict=True):
+        columns = scores.columns(found.pixels)
+        figures = {name: float(values[0]) for name, values in columns.items() if len(values)}
+        failure = {"failure": found.reasons[0]} if found.reasons[0] else {}
+        rows.append({"file": picture.name, **figures, **failure})
+    failed = [row["failure"] for row in rows if "failure" in row]
+    more = f" (and {len(failed) - 1:,} more of {len(rows):,})" if len(failed) > 1 else ""
+    if len(failed) == len(rows):
+        raise click.ClickException(failed[0] + more)
     if as_json:
-        return click.echo(json.dumps(rows, indent=2))
-    click.echo("  ".join([*(f"{key:>14}" for key in list(rows[0])[1:]), "file"]))
-    for row in rows:
-        click.echo("  ".join([*(f"{v:>14.3f}" for v in list(row.values())[1:]), row["file"]]))
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        names = scores.scorer.names
+        click.echo("  ".join([*(f"{name:>14}" for name in names), "file"]))
+        for row in rows:
+            cells = [f"{row[n]:>14.3f}" if n in row else f"{'-':>14}" for n in names]
+            click.echo("  ".join([*cells, row.get("failure", row["file"])]))
+    if failed:
+        raise click.ClickException(failed[0] + more)
 
 
 @click.command()
@@ -176,32 +179,34 @@ def score(
     "--output",
     required=True,
     callback=_file_or_folder,
-    help="A safetensors file with the latents of all images in order; or FOLDER/ for shards.",
+    help="X.safetensors for the latents of all pictures in order; else a folder for shards.",
 )
-@click.option("--moments", is_flag=True, help="FOLDER/, VAEs: log standard deviations, too.")
+@click.option(
+    "--moments", is_flag=True, help="Of a VAE, into a folder: log standard deviations, too."
+)
 @makes_sets
 def encode(job: Job, sources: tuple[str, ...], output: str, moments: bool, **options: Any) -> None:
     """Encode pictures with the model NAME, in sorted order.
 
-    SOURCES are files and folders. With -o FOLDER/ they may be WebDataset tars and parquet files,
-    too, or addresses of fsspec; the same command goes on where it was stopped.
+    SOURCES are files, folders, WebDataset tars, parquet files, or addresses of fsspec. Into a
+    folder the same command goes on where it was stopped.
     """
     if _is_folder(output):
         return _make_set(job, "latents", output, sources, moments=moments, **options)
-    _refuse_options_of_sets(f"give -o {output}/, with a slash")
-    files = files_of(_existing(sources))
+    _refuse_options_of_sets(f"{output} is one file; give -o FOLDER")
+    pictures = job.find(sources)
     model = job.load()
     import torch
 
     from lvmzoo.checkpoint import serialize
 
     latents, done = torch.empty(0), 0
-    for x in job.batches(files, model):
+    for x in job.batches(pictures, model):
         z = model.encode(x)
         if not done:
             # Small tensors kept between the large ones of each batch would leave memory in pieces
             # that are of no use to the next batch.
-            latents = torch.empty(len(files), *z.shape[1:], dtype=z.dtype)
+            latents = torch.empty(len(pictures), *z.shape[1:], dtype=z.dtype)
         latents[done : done + len(z)] = z
         done += len(z)
     if not latents.is_floating_point() and latents.max() < 256:
@@ -219,7 +224,7 @@ def encode(job: Job, sources: tuple[str, ...], output: str, moments: bool, **opt
 @click.command()
 @runs_model
 @click.argument("latents", type=existing_file)
-@output("A folder: 00000.png, 00001.png, ...; of shards, 00000/00000.png, ...", _no_file)
+@output("A folder: 00000.png, 00001.png, ...; of shards, 00000/NAME.png, ...", _no_file)
 @click.option("--tars", is_flag=True, help="Of shards, write WebDataset tars: 00000.tar, ...")
 @worker_option
 def decode(job: Job, latents: Path, output: Path, tars: bool, worker: "Worker") -> None:

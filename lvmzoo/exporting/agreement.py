@@ -10,9 +10,10 @@ from torch import Tensor
 
 from lvmzoo.exporting import sample
 from lvmzoo.exporting.formats import Run
+from lvmzoo.exporting.graphs import Graph
 from lvmzoo.models.base import ZooModel
-from lvmzoo.nn.graph import Graph
-from lvmzoo.priors.sampling import draw_noise
+from lvmzoo.models.pixelcnn import gumbel_noise
+from lvmzoo.sampling import sample_codes
 
 __all__ = ["ExportError", "Measured", "measure"]
 
@@ -95,8 +96,8 @@ def _by_samples(
         return
     prior: Any = model.prior
     labels = torch.arange(SAMPLES) % (prior.num_labels + 1) if prior.num_labels else None
-    noise = draw_noise((*prior.grid, SAMPLES, prior.num_codes), first, prior.weight)
-    wanted = prior.sample(SAMPLES, labels, generator=second)
+    noise = gumbel_noise((*prior.grid, SAMPLES, prior.num_codes), first, prior.weight)
+    wanted = sample_codes(prior, SAMPLES, labels, generator=second)
     given = None if labels is None else labels.numpy()
     drawn = torch.from_numpy(sample.draw_codes(run, about, noise.numpy(), given))
     # What follows a code that is another, if only by rounding, is another, too.

@@ -16,11 +16,11 @@ from lvmzoo._version import __version__
 from lvmzoo.checks import check_count
 from lvmzoo.exporting.agreement import measure
 from lvmzoo.exporting.formats import BATCH, FORMATS, OPSET
+from lvmzoo.exporting.graphs import Graph, facts_of, graphs_of
 from lvmzoo.files import atomic_folder, write_json
-from lvmzoo.images import load_images, transform
 from lvmzoo.loading import from_pretrained, origin_of
 from lvmzoo.models.base import ZooModel
-from lvmzoo.nn.graph import Graph
+from lvmzoo.pictures.transform import load_images, transform
 from lvmzoo.registry import UnknownModelError, model_info
 
 __all__ = ["export"]
@@ -75,7 +75,7 @@ def export(
     model = _prepared(model, half=dtype == "float16")
     without_autocast = torch.autocast("cpu", enabled=False)
     with torch.no_grad(), without_autocast, atomic_folder(folder) as temporary:
-        graphs = model.graphs(_examples(model, images))
+        graphs = graphs_of(model, _examples(model, images))
         paths = {name: temporary / f"{name}.{form.ending}" for name in graphs}
         for name, graph in graphs.items():
             form.write(model, graph, paths[name], dtype == "float16")
@@ -146,7 +146,7 @@ def _about(model: ZooModel) -> dict[str, Any]:
         "classes": list(getattr(config, "classes", ())),
         "image": _image(model),
         "entry": entry,
-        **model.graph_facts(),
+        **facts_of(model),
     }
 
 

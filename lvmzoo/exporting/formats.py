@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from lvmzoo.exporting.graphs import Graph
 from lvmzoo.extra import needed
-from lvmzoo.nn.graph import Graph
 
 __all__ = ["BATCH", "FORMATS", "OPSET", "Format", "Run"]
 
@@ -68,7 +68,7 @@ def _program(model: nn.Module, graph: Graph) -> ExportedProgram:
 def _export(module: nn.Module, graph: Graph, sizes_of: Callable[..., Any]) -> ExportedProgram:
     # Two, since 1 would be taken for the only size; and torch.export stores them.
     inputs = tuple(value[:2].clone() for value in graph.inputs.values())
-    sizes = sizes_of(({0: Dim(BATCH, min=1)},) * len(inputs))
+    sizes = sizes_of(({0: Dim(BATCH, min=1, max=2**31 - 1)},) * len(inputs))
     return torch.export.export(module, inputs, dynamic_shapes=sizes, strict=False)
 
 

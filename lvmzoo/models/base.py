@@ -1,6 +1,6 @@
 """What all models share: a config, a place on a device, folders and the Hub."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from lvmzoo import checkpoint, hub, loading
 from lvmzoo.checkpoint import Origin
-from lvmzoo.checks import check_generator, check_tensor, check_unit_range
+from lvmzoo.checks import (
+    check_count,
+    check_generator,
+    check_positive,
+    check_reached,
+    check_same_shape,
+    check_tensor,
+    check_unit_range,
+)
 from lvmzoo.files import atomic_folder, expand_user
-from lvmzoo.nn.graph import Graph
-from lvmzoo.nn.placement import any_parameter
+from lvmzoo.placement import any_parameter, at_least_float32
 
 __all__ = ["ImageConfig", "ZooModel"]
 
@@ -82,12 +89,8 @@ class ZooModel(nn.Module):
     # What every family offers; each documents its own.
     encode: Callable[..., Tensor]
     decode: Callable[..., Tensor]
-    reconstruct: Callable[..., Tensor]
-    interpolate: Callable[..., Tensor]
     sample: Callable[..., Tensor]
     score: Callable[..., dict[str, Tensor]]
-    graphs: Callable[[Tensor], dict[str, Graph]]
-    graph_facts: Callable[[], dict[str, Any]]
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Note which networks of their own a constructor is given: loading needs them again."""
@@ -102,6 +105,11 @@ class ZooModel(nn.Module):
             wanted, got = self.Config.__name__, type(config).__name__
             raise TypeError(f"config of a {type(self).__name__} must be a {wanted}, not {got}")
         self.config = config
+
+    @classmethod
+    def fill_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a config's values with those that follow from others, unless they are given."""
+        return dict(values)
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:
@@ -118,6 +126,55 @@ class ZooModel(nn.Module):
     def dtype(self) -> torch.dtype:
         """The dtype of the parameters."""
         return any_parameter(self).dtype
+
+    @property
+    def density_dtype(self) -> torch.dtype:
+        """That of densities: half precision would round sums of thousands of terms."""
+        return at_least_float32(self.dtype)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return what the model makes of the latents of x, in the shape of x.
+
+        A VAE decodes the posterior mean, a VQ-VAE the codes.
+
+        Arguments:
+            x: Images (N, C, H, W) in [0, 1], or points (N, 2).
+        """
+        return check_reached(self._decode(self._latents(self._check_data(x), "x")), "x")
+
+    def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int = 10) -> Tensor:
+        """Decode the straight lines between the latents of x_a and of x_b.
+
+        They lie between posterior means; of a VQ-VAE between features, each point quantised.
+
+        Arguments:
+            x_a: Where the lines start: images (N, C, H, W) in [0, 1], or points (N, 2).
+            x_b: Where they end, in the shape of x_a.
+            steps: Pictures on each line, both ends included, at least 2.
+
+        Returns:
+            (N, steps, ...): the first is the reconstruction of x_a, the last that of x_b.
+        """
+        steps = check_count(steps, "steps", least=2)
+        x_a, x_b = self._check_data(x_a, "x_a"), self._check_data(x_b, "x_b")
+        check_same_shape(x_a, x_b)
+        a, b = self._latents(x_a, "x_a"), self._latents(x_b, "x_b")
+        weights = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)
+        weights = weights.view(-1, *[1] * (a.ndim - 1))
+        line = torch.lerp(a[:, None], b[:, None], weights)  # (N, steps, ...)
+        x = check_reached(self._decode(line.flatten(0, 1)), "x_a and x_b")
+        lines: Tensor = x.unflatten(0, (-1, steps))
+        return lines
+
+    # What a family implements.
+
+    def _latents(self, x: Tensor, what: str) -> Tensor:
+        """Return what lies on straight lines in `interpolate`, of checked x."""
+        raise NotImplementedError
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Return the images or points of what `_latents` returns."""
+        raise NotImplementedError
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
@@ -216,18 +273,23 @@ class ZooModel(nn.Module):
         """Return the fields of a config that a component depends on, one of `COMPONENTS`."""
         return checkpoint.config_dict(config)
 
-    def _check_images(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
-        """Refuse what is no batch of images in [0, 1]; return it in the model's dtype."""
+    def _check_data(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
+        """Refuse what is no batch of images in [0, 1]; return it in the dtype of densities."""
         shape = (None, *self.config.image_shape)
         images = check_tensor(x, shape, what, self.device, values=values)
         if values:
-            check_unit_range(images, what)
-        return images.to(self.dtype)
+            images = check_unit_range(images, what)
+        return images.to(self.density_dtype)
+
+    def _check_request(self, n: Any, temperature: Any, generator: Any) -> tuple[int, float]:
+        """Return how many samples are asked for, at which temperature."""
+        check_generator(generator)
+        return check_count(n), check_positive(temperature, "temperature")
 
     def _randn(self, *shape: int, generator: torch.Generator | None) -> Tensor:
         """Draw N(0, I) on the generator's device, then move it to the model's."""
         check_generator(generator)
-        device, dtype = self.device, self.dtype
+        device, dtype = self.device, self.density_dtype
         if generator is None:  # named, it would keep torch.compile from symbolic sizes
             return torch.randn(shape, device=device, dtype=dtype)
         noise = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)

@@ -1,15 +1,13 @@
 """VAE for binary images, with fully connected networks."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvmzoo.models.base import ImageConfig, require_range
-from lvmzoo.models.variational import VariationalModel
-from lvmzoo.nn.gaussian import mean_and_log_std
+from lvmzoo.models.vae import VariationalModel
 
 __all__ = ["BernoulliVAE", "BernoulliVAEConfig"]
 
@@ -65,14 +63,8 @@ class BernoulliVAE(VariationalModel):
         self.encoder = nn.Sequential(nn.Flatten(), *_network(pixels, hidden, 2 * dim))
         self.decoder = nn.Sequential(*_network(dim, hidden, pixels))
 
-    def _check_data(self, x: Any, what: str = "images", *, values: bool = True) -> Tensor:
-        return self._check_images(x, what, values=values)
-
-    def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return mean_and_log_std(self.encoder(x), self.dtype)
-
     def _logits(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.decoder(z).to(self.dtype)  # of autocast's bf16
+        logits: Tensor = self.decoder(z.to(self.dtype)).to(self.density_dtype)
         images: Tensor = logits.unflatten(1, self.config.image_shape)
         return images
 

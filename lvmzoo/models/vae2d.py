@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from lvmzoo.checks import check_tensor
 from lvmzoo.models.base import require_range
-from lvmzoo.models.variational import VariationalModel
-from lvmzoo.nn.gaussian import mean_and_log_std
-from lvmzoo.nn.graph import Graph
+from lvmzoo.models.vae import VariationalModel, mean_and_log_std
 
 __all__ = ["VAE2D", "VAE2DConfig"]
 
@@ -59,20 +57,11 @@ class VAE2D(VariationalModel):
         self.decoder = _mlp(self.config.latent_dim, self.config.hidden, 2 * 2)
 
     def _check_data(self, x: Any, what: str = "points", *, values: bool = True) -> Tensor:
-        return check_tensor(x, (None, 2), what, self.device, dtype=self.dtype, values=values)
-
-    def _infer(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return mean_and_log_std(self.encoder(x), self.dtype)
+        points = check_tensor(x, (None, 2), what, self.device, dtype=self.dtype, values=values)
+        return points.to(self.density_dtype)
 
     def _observe(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        return mean_and_log_std(self.decoder(z), self.dtype)
-
-    def graphs(self, x: Tensor) -> dict[str, Graph]:
-        """Return what `lvmzoo.export` writes; decode gives the points' noise, too."""
-        decode = Graph(
-            lambda latents: self._observe(latents), {"latents": self.encode(x)}, ("mean", "log_std")
-        )
-        return super().graphs(x) | {"decode": decode}
+        return mean_and_log_std(self.decoder(z.to(self.dtype)), self.dtype)
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

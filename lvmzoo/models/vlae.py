@@ -1,15 +1,15 @@
 """The convolutional VAE with a learned prior."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from lvmzoo.models.base import require_range
-from lvmzoo.models.vae import VAE, VAEConfig
-from lvmzoo.nn.gaussian import noise_log_prob
-from lvmzoo.nn.graph import Graph
-from lvmzoo.nn.placement import without_autocast
-from lvmzoo.priors.flow import MaskedAutoregressiveFlow
+from lvmzoo.models.flow import MaskedAutoregressiveFlow
+from lvmzoo.models.vae import VAE, VAEConfig, noise_log_prob
+from lvmzoo.placement import without_autocast
+from lvmzoo.sampling import invert_flow
 
 __all__ = ["VLAE", "VLAEConfig"]
 
@@ -43,6 +43,7 @@ class VLAE(VAE):
 
     Arguments:
         config: Sizes and classes; see `VLAEConfig`, whose defaults are taken without one.
+        networks: As for `VAE`.
 
     Example:
         >>> model = lvmzoo.VLAE(lvmzoo.VLAE.Config(in_channels=1))
@@ -54,28 +55,19 @@ class VLAE(VAE):
     Config = VLAEConfig
     config: VLAEConfig
 
-    def __init__(self, config: VLAEConfig | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, config: VLAEConfig | None = None, **networks: Any) -> None:
+        super().__init__(config, **networks)
         self.prior = MaskedAutoregressiveFlow(self.config.latent_dim, self.config.hidden)
 
     # The prior is cheap and densities need all the digits of float32: no autocast here.
 
     def _prior_log_prob(self, z: Tensor) -> Tensor:
         with without_autocast(z):
-            return self.prior.log_prob(z)
+            return self.prior.log_prob(z.to(self.dtype))
 
     def _prior_transform(self, noise: Tensor) -> Tensor:
         with without_autocast(noise):
-            return self.prior.inverse(noise)
+            return invert_flow(self.prior, noise.to(self.dtype))
 
-    def graphs(self, x: Tensor) -> dict[str, Graph]:
-        """Return what `lvmzoo.export` writes: also the prior, from N(0, I) to latents."""
-        prior = Graph(
-            lambda noise: (self.prior.inverse_in_passes(noise),),
-            {"noise": self.prior(self.encode(x))[0]},
-            ("latents",),
-        )
-        return super().graphs(x) | {"prior": prior}
-
-    def _kl(self, z: Tensor, noise: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-        return noise_log_prob(noise, log_std) - self._prior_log_prob(z)
+    def _kl(self, z: Tensor, noise: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        return noise_log_prob(noise, log_sigma) - self._prior_log_prob(z)

@@ -1,34 +1,43 @@
-"""VQ-VAE for images, with an autoregressive prior over its codes."""
+"""VQ-VAE: an autoencoder whose latents are codes on a grid, and a learned prior over the codes.
+
+x -> encoder -> features -> the nearest code vectors -> decoder -> x
+                            codes -> prior (`models/pixelcnn.py`)
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lvmzoo import checkpoint
 from lvmzoo.checks import (
     check_codes,
     check_count,
-    check_generator,
     check_labels,
     check_mask,
     check_positive,
     check_range,
-    check_same_shape,
 )
-from lvmzoo.models.autoencoder import Autoencoder, AutoencoderConfig, AutoencoderOutput
-from lvmzoo.models.base import ZooModel, require_range
-from lvmzoo.nn.graph import Graph
-from lvmzoo.priors.base import CodePrior
-from lvmzoo.priors.gated_pixelcnn import GatedPixelCNN
-from lvmzoo.priors.pixelcnn import PixelCNN
+from lvmzoo.models.base import ImageConfig, ZooModel, require_range
+from lvmzoo.models.pixelcnn import CodePrior, GatedPixelCNN, PixelCNN
+from lvmzoo.placement import at_least_float32, without_autocast
+from lvmzoo.sampling import sample_codes
 
-__all__ = ["VQVAE", "VQVAEConfig"]
+__all__ = [
+    "VQVAE",
+    "Autoencoder",
+    "AutoencoderOutput",
+    "Quantized",
+    "VQVAEConfig",
+    "VectorQuantizer",
+]
 
-PRIORS: Mapping[str, type[CodePrior]] = MappingProxyType(
+COMMITMENT = 0.25  # beta in equation 3 of the paper
+PRIORS: Mapping[str, type[PixelCNN | GatedPixelCNN]] = MappingProxyType(
     {"pixelcnn": PixelCNN, "gated_pixelcnn": GatedPixelCNN}
 )
 LAYERS, MAX_LAYERS = 12, 64  # of a prior, unless its grid needs more; and at most
@@ -36,44 +45,294 @@ MAX_GUIDANCE = 100.0  # far beyond what changes anything
 
 
 @dataclass(frozen=True)
-class VQVAEConfig(AutoencoderConfig):
-    """Config of `VQVAE`: that of its autoencoder and the prior's.
+class VQVAEConfig(ImageConfig):
+    """Config of `VQVAE`.
 
     Arguments:
+        channels: Dimension D of a code vector.
+        residual_channels: Width inside the residual blocks.
+        residual_layers: Residual blocks at the resolution of the codes, in the encoder and in the
+            decoder.
+        num_codes: Size K of the codebook.
+        downsampling: Pixels along a side of the picture for one code: 4, 8 or 16.
+        width: Channels at the resolution of the codes.
+        stem_width: Channels at the resolutions between the picture's and the codes'.
+        stem_layers: Residual blocks at each of these in the encoder; the decoder has twice as many.
+        norm_groups: Groups of the GroupNorm before each SiLU.
         prior: "pixelcnn", unconditional, or "gated_pixelcnn", with or without a label.
         prior_embedding: Dimension in which the prior embeds a code.
         prior_channels: Width of the prior.
-        prior_layers: Gated layers or residual blocks of the prior, enough to look across the grid;
-            0, which is replaced, stands for 12, or for as many as a large grid needs.
+        prior_layers: Gated layers or residual blocks of the prior, enough to look across the grid:
+            `VQVAE.fill_in` chooses as many.
         prior_hidden: Width of the 1x1 convolution before the prior's logits.
     """
 
+    channels: int = 256
+    residual_channels: int = 64
+    residual_layers: int = 4
+    num_codes: int = 128
+    downsampling: int = 4
+    width: int = 128
+    stem_width: int = 64
+    stem_layers: int = 1
+    norm_groups: int = 8
     prior: str = "pixelcnn"
     prior_embedding: int = 64
     prior_channels: int = 128
-    prior_layers: int = 0
+    prior_layers: int = LAYERS
     prior_hidden: int = 512
 
     def __post_init__(self) -> None:
         """Check that a model of these sizes can be built."""
         super().__post_init__()
+        widths = ("channels", "residual_channels", "width", "stem_width", "norm_groups")
+        require_range(self, **dict.fromkeys(widths, (1, 4096)), prior_hidden=(1, 65536))
+        require_range(self, prior_embedding=(1, 4096), prior_channels=(1, 4096))
+        require_range(self, residual_layers=(0, 64), stem_layers=(0, 64), num_codes=(2, 65536))
         if self.prior not in PRIORS:
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, not {self.prior!r}")
-        widths = ("prior_embedding", "prior_channels")
-        require_range(self, **dict.fromkeys(widths, (1, 4096)), prior_hidden=(1, 65536))
-        self._fit_layers()
-
-    def _fit_layers(self) -> None:
-        needed = PRIORS[self.prior].layers_needed(self.grid)
-        if not self.prior_layers:
-            object.__setattr__(self, "prior_layers", max(LAYERS, min(needed, MAX_LAYERS)))
+        if self.downsampling not in (4, 8, 16):
+            raise ValueError(f"downsampling must be 4, 8 or 16, not {self.downsampling}")
+        if self.image_size % self.downsampling:
+            raise ValueError(
+                f"image_size must be a multiple of the downsampling {self.downsampling}, "
+                f"not {self.image_size}"
+            )
+        for width in sorted({self.width, self.stem_width, self.residual_channels}):
+            if width % self.norm_groups:
+                raise ValueError(
+                    f"norm_groups must divide every width; {self.norm_groups} does not divide "
+                    f"{width}"
+                )
         require_range(self, prior_layers=(1, MAX_LAYERS))
+        needed = PRIORS[self.prior].layers_needed(self.grid)
         if self.prior_layers < needed:
             raise ValueError(
                 f"prior_layers must be at least {needed} for the prior to look across a grid of "
                 f"{self.grid[0]}x{self.grid[1]} codes, not {self.prior_layers}; a downsampling "
                 f"above {self.downsampling} makes the grid smaller"
             )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the code grid."""
+        return self.image_size // self.downsampling, self.image_size // self.downsampling
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each resolution after a halving, the codes' last."""
+        return (self.stem_width,) * (self.downsampling.bit_length() - 2) + (self.width,)
+
+
+class Quantized(NamedTuple):
+    """What becomes of features (N, D, h, w): code vectors, codes (N, h, w), and two losses."""
+
+    vectors: Tensor
+    codes: Tensor
+    codebook_loss: Tensor
+    commitment_loss: Tensor
+
+
+class VectorQuantizer(nn.Module):
+    """Replace each feature vector by the nearest of K learned code vectors.
+
+    References:
+        Neural Discrete Representation Learning (van den Oord et al. 2017), equations 1 to 3,
+        https://arxiv.org/abs/1711.00937
+
+    Arguments:
+        num_codes: Size K of the codebook.
+        dim: Dimension D of a code vector.
+
+    Example:
+        >>> quantizer = VectorQuantizer(128, 256)
+        >>> quantizer(torch.randn(2, 256, 8, 8)).codes.shape
+        torch.Size([2, 8, 8])
+    """
+
+    def __init__(self, num_codes: int, dim: int) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(torch.empty(num_codes, dim))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the code vectors anew, uniformly in [-1 / K, 1 / K]."""
+        bound = 1 / len(self.codebook)
+        self.codebook.uniform_(-bound, bound)
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """Return the codes (...) nearest to features (..., D), by one matrix product."""
+        # |x - e|^2 = |x|^2 - 2 (x e - |e|^2 / 2): the nearest code has the largest bracket.
+        offsets = -0.5 * self.codebook.square().sum(1)
+        with without_autocast(features):
+            flat = features.to(self.codebook.dtype).reshape(-1, features.shape[-1])
+            codes = torch.addmm(offsets, flat, self.codebook.t()).argmax(1)
+        return codes.view(features.shape[:-1])
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Return the vectors (N, D, H, W) of codes (N, H, W)."""
+        return F.embedding(codes, self.codebook).permute(0, 3, 1, 2)
+
+    def forward(self, features: Tensor) -> Quantized:
+        """Quantise features (N, D, h, w); both losses are means over all elements."""
+        z = features.to(self.codebook.dtype).permute(0, 2, 3, 1)  # (N, h, w, D)
+        with torch.no_grad():
+            codes = self.nearest(z)  # (N, h, w)
+        e = F.embedding(codes, self.codebook)  # (N, h, w, D)
+        codebook_loss = F.mse_loss(e, z.detach())
+        commitment_loss = F.mse_loss(z, e.detach())
+        through = z + (e - z).detach()  # straight through: to z the gradient of e
+        return Quantized(through.permute(0, 3, 1, 2), codes, codebook_loss, commitment_loss)
+
+    @torch.no_grad()
+    def revive(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Move every code that is nearest to none of the features to one of them, at random.
+
+        Arguments:
+            features: (M, D), of many recent examples.
+            generator: On the CPU; source of the choice.
+
+        Returns:
+            How many codes were moved, a scalar tensor.
+        """
+        k = len(self.codebook)
+        used = torch.zeros(k, dtype=torch.bool, device=features.device)
+        used.index_fill_(0, self.nearest(features), True)
+        choice = torch.randperm(len(features), generator=generator, device="cpu")[:k]
+        # With fewer features than codes some are chosen twice; one of the two then stays unused.
+        choice = choice.repeat(k // len(choice) + 1)[:k].to(features.device)
+        moved = features[choice].to(self.codebook.dtype)
+        self.codebook.copy_(torch.where(used[:, None], self.codebook, moved))
+        return k - used.sum()
+
+
+class AutoencoderOutput(NamedTuple):
+    """The autoencoder's training step, scalars: loss = mse + codebook + 0.25 commitment.
+
+    The mean squared error is of images scaled to [-1, 1]; perplexity is that of the batch's codes.
+    """
+
+    loss: Tensor
+    mse: Tensor
+    codebook: Tensor
+    commitment: Tensor
+    perplexity: Tensor
+
+
+class Autoencoder(nn.Module):
+    """Encoder, quantizer and decoder, for images in [0, 1]; a grid of codes is h x w."""
+
+    def __init__(
+        self,
+        config: VQVAEConfig,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = _encoder(config) if encoder is None else encoder
+        self.quantizer = VectorQuantizer(config.num_codes, config.channels)
+        self.decoder = _decoder(config) if decoder is None else decoder
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what is quantised, (N, D, h, w)."""
+        dtype = self.quantizer.codebook.dtype
+        features: Tensor = self.encoder((2 * x - 1).to(dtype))
+        return features.to(dtype)
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """Return the codes (N, h, w) int64 nearest to features (N, D, h, w)."""
+        return self.quantizer.nearest(features.permute(0, 2, 3, 1))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the codes (N, h, w) int64 of images (N, C, H, W) in [0, 1]."""
+        return self.nearest(self.features(x))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the images (N, C, H, W) in [0, 1] of codes (N, h, w) int64."""
+        images: Tensor = self.decoder(self.quantizer.embed(codes))
+        return ((images.to(self.quantizer.codebook.dtype) + 1) / 2).clamp(0, 1)
+
+    def forward(self, x: Tensor) -> AutoencoderOutput:
+        """Return the training loss."""
+        quantized: Quantized = self.quantizer(self.features(x))
+        mse = F.mse_loss(self.decoder(quantized.vectors).to(x.dtype), 2 * x - 1)
+        codebook, commitment = quantized.codebook_loss, quantized.commitment_loss
+        loss = mse + codebook + COMMITMENT * commitment
+        return AutoencoderOutput(loss, mse, codebook, commitment, self._perplexity(quantized.codes))
+
+    def _perplexity(self, codes: Tensor) -> Tensor:
+        # Not by bincount, for which the CPU would have to wait for a GPU; bfloat16 cannot count
+        # beyond 256.
+        codebook, codes = self.quantizer.codebook, codes.flatten()
+        ones = torch.ones_like(codes, dtype=at_least_float32(codebook.dtype))
+        counts = ones.new_zeros(len(codebook)).scatter_add(0, codes, ones)
+        p = counts / codes.numel()
+        return (-torch.xlogy(p, p).sum()).exp().to(codebook.dtype)
+
+
+class ResidualBlock(nn.Module):
+    """x + a 1x1 of a 3x3 convolution, each after an activation."""
+
+    def __init__(self, channels: int, config: VQVAEConfig) -> None:
+        super().__init__()
+        hidden = config.residual_channels
+        self.block = nn.Sequential(
+            *_activation(channels, config),
+            nn.Conv2d(channels, hidden, 3, padding=1),
+            *_activation(hidden, config),
+            nn.Conv2d(hidden, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        y: Tensor = self.block(x)
+        return x + y
+
+
+def _activation(channels: int, config: VQVAEConfig) -> list[nn.Module]:
+    return [nn.GroupNorm(config.norm_groups, channels), nn.SiLU()]
+
+
+def _residuals(channels: int, layers: int, config: VQVAEConfig) -> list[nn.Module]:
+    return [ResidualBlock(channels, config) for _ in range(layers)]
+
+
+def _encoder(config: VQVAEConfig) -> nn.Sequential:
+    *stem, width = config.widths
+    layers: list[nn.Module] = []
+    before = config.in_channels
+    for channels in stem:
+        layers.append(nn.Conv2d(before, channels, 4, stride=2, padding=1))
+        layers += _residuals(channels, config.stem_layers, config)
+        layers += _activation(channels, config)
+        before = channels
+    return nn.Sequential(
+        *layers,
+        nn.Conv2d(before, width, 4, stride=2, padding=1),
+        *_residuals(width, config.residual_layers, config),
+        *_activation(width, config),
+        nn.Conv2d(width, config.channels, 1),
+    )
+
+
+def _decoder(config: VQVAEConfig) -> nn.Sequential:
+    *stem, width = config.widths
+    layers: list[nn.Module] = []
+    if width != config.channels:
+        layers.append(nn.Conv2d(config.channels, width, 1))
+    layers += _residuals(width, config.residual_layers, config)
+    before = width
+    for channels in reversed(stem):
+        layers += _activation(before, config)
+        layers.append(nn.ConvTranspose2d(before, channels, 4, stride=2, padding=1))
+        layers += _residuals(channels, 2 * config.stem_layers, config)
+        before = channels
+    return nn.Sequential(
+        *layers,
+        *_activation(before, config),
+        nn.ConvTranspose2d(before, config.in_channels, 4, stride=2, padding=1),
+    )
 
 
 class VQVAE(ZooModel):
@@ -90,6 +349,9 @@ class VQVAE(ZooModel):
     Arguments:
         config: Sizes, classes and kind of prior; see `VQVAEConfig`, whose defaults are taken
             without one.
+        encoder: Another network than the config's, from images in [-1, 1] to (N, D, h, w).
+        decoder: Another network, from code vectors (N, D, h, w) to images in [-1, 1].
+        prior: Another prior, a `CodePrior` over the same codes and grid.
 
     Example:
         >>> model = lvmzoo.VQVAE(lvmzoo.VQVAE.Config(channels=16, prior_channels=16))
@@ -102,10 +364,28 @@ class VQVAE(ZooModel):
     COMPONENTS = ("autoencoder", "prior")
     config: VQVAEConfig
 
-    def __init__(self, config: VQVAEConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: VQVAEConfig | None = None,
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        prior: CodePrior | None = None,
+    ) -> None:
         super().__init__(config)
-        self.autoencoder = Autoencoder(self.config)
-        self.prior = _prior(self.config)
+        self.autoencoder = Autoencoder(self.config, encoder, decoder)
+        self.prior = _prior(self.config) if prior is None else prior
+
+    @classmethod
+    def fill_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a config's values with enough layers for the prior to look across the grid."""
+        size, downsampling = values.get("image_size", 32), values.get("downsampling", 4)
+        prior = PRIORS.get(values.get("prior", "pixelcnn"))
+        whole = isinstance(size, int) and downsampling in (4, 8, 16)
+        if "prior_layers" in values or prior is None or not whole:
+            return dict(values)  # which the config may refuse
+        needed = prior.layers_needed((size // downsampling, size // downsampling))
+        return {**values, "prior_layers": max(LAYERS, min(needed, MAX_LAYERS))}
 
     @staticmethod
     def component_config(config: VQVAEConfig, component: str) -> dict[str, Any]:
@@ -127,7 +407,7 @@ class VQVAE(ZooModel):
             x: Images (N, C, H, W) in [0, 1]. Values are not checked.
             labels: Ignored: the autoencoder is unconditional.
         """
-        output: AutoencoderOutput = self.autoencoder(self._check_images(x, values=False))
+        output: AutoencoderOutput = self.autoencoder(self._check_data(x, values=False))
         return output
 
     def encode(self, x: Tensor, *, sample: bool = False) -> Tensor:
@@ -137,7 +417,7 @@ class VQVAE(ZooModel):
             x: Images (N, C, H, W) in [0, 1].
             sample: Changes nothing: the encoder is deterministic.
         """
-        return self.autoencoder.encode(self._check_images(x))
+        return self.autoencoder.encode(self._check_data(x))
 
     def embed(self, codes: Tensor) -> Tensor:
         """Return the code vectors (N, D, h, w) of codes (N, h, w)."""
@@ -151,30 +431,11 @@ class VQVAE(ZooModel):
         """
         return self.autoencoder.decode(self._check_codes(codes))
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the decoded codes of images x (N, C, H, W) in [0, 1]."""
-        return self.autoencoder.decode(self.encode(x))
+    def _latents(self, x: Tensor, what: str) -> Tensor:
+        return self.autoencoder.features(x)
 
-    def interpolate(self, x_a: Tensor, x_b: Tensor, steps: int = 10) -> Tensor:
-        """Decode the straight lines between the features of x_a and of x_b, each point quantised.
-
-        Arguments:
-            x_a: Where the lines start: images (N, C, H, W) in [0, 1].
-            x_b: Where they end, in the shape of x_a.
-            steps: Pictures on each line, both ends included, at least 2.
-
-        Returns:
-            (N, steps, C, H, W): the first is the reconstruction of x_a, the last that of x_b.
-        """
-        check_count(steps, "steps", least=2, most=10_000)
-        x_a, x_b = self._check_images(x_a, "x_a"), self._check_images(x_b, "x_b")
-        check_same_shape(x_a, x_b)
-        a, b = self.autoencoder.features(x_a), self.autoencoder.features(x_b)
-        weights = torch.linspace(0, 1, steps, dtype=a.dtype, device=a.device)
-        features = torch.lerp(a[:, None], b[:, None], weights[:, None, None, None]).flatten(0, 1)
-        images = self.autoencoder.decode(self.autoencoder.nearest(features))
-        lines: Tensor = images.unflatten(0, (-1, steps))
-        return lines
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.autoencoder.decode(self.autoencoder.nearest(latents))
 
     @torch.no_grad()
     def sample(
@@ -207,17 +468,16 @@ class VQVAE(ZooModel):
         Returns:
             Images (n, C, H, W) in [0, 1].
         """
-        check_count(n)
-        temperature = check_positive(temperature, "temperature")
-        check_generator(generator)
-        _check_guidance(guidance, labels)
+        n, temperature = self._check_request(n, temperature, generator)
+        guidance = _check_guidance(guidance, labels)
         if top_k is not None:
-            check_count(top_k, "top_k", most=self.config.num_codes)
+            top_k = check_count(top_k, "top_k", most=self.config.num_codes)
         if top_p is not None and check_positive(top_p, "top_p") > 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
         if decoder_noise:
             raise ValueError("decoder_noise must be False: a VQVAE's decoder has no noise")
-        codes = self.prior.sample(
+        codes = sample_codes(
+            self.prior,
             n,
             self._check_labels(labels, n),
             guidance=guidance,
@@ -282,16 +542,16 @@ class VQVAE(ZooModel):
         Returns:
             Images (N, n, C, H, W) in [0, 1].
         """
-        check_count(n)
-        check_generator(generator)
-        _check_guidance(guidance, labels)
+        n, _ = self._check_request(n, 1.0, generator)
+        guidance = _check_guidance(guidance, labels)
         if isinstance(x_or_codes, Tensor) and x_or_codes.is_floating_point():
             codes = self.encode(x_or_codes)
         else:
             codes = self._check_codes(x_or_codes)
         known = check_mask(known, codes.shape, "known", self.device)
         given_labels = self._check_labels(labels, len(codes))
-        drawn = self.prior.sample(
+        drawn = sample_codes(
+            self.prior,
             n * len(codes),
             None if given_labels is None else given_labels.repeat_interleave(n),
             given=codes.repeat_interleave(n, 0),
@@ -301,42 +561,6 @@ class VQVAE(ZooModel):
         )
         images = self.autoencoder.decode(drawn)
         return images.view(len(codes), n, *images.shape[1:])
-
-    def graphs(self, x: Tensor) -> dict[str, Graph]:
-        """Return what `lvmzoo.export` writes: encode, quantize, decode and those of the prior.
-
-        Arguments:
-            x: Examples (N, C, H, W).
-        """
-        features = self.autoencoder.features(x)
-        codes = self.autoencoder.nearest(features)
-        return {
-            "encode": Graph(
-                self._codes_and_features, {"images": x}, ("codes", "features"), self._excess
-            ),
-            "quantize": Graph(
-                lambda features: (self.autoencoder.nearest(features),),
-                {"features": features},
-                ("codes",),
-                self.autoencoder.excess,
-            ),
-            "decode": Graph(
-                lambda codes: (self.autoencoder.decode(codes),), {"codes": codes}, ("images",)
-            ),
-            **self.prior.graphs(codes),
-        }
-
-    def graph_facts(self) -> dict[str, Any]:
-        """Return what one must know of the graphs beside the shapes of their tensors."""
-        codes = {"num_codes": self.config.num_codes, "grid": list(self.config.grid)}
-        return {"codes": codes, "sampling": self.prior.graph_facts()}
-
-    def _codes_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.autoencoder.features(images)
-        return self.autoencoder.nearest(features), features
-
-    def _excess(self, images: Tensor, codes: Tensor) -> Tensor:
-        return self.autoencoder.excess(self.autoencoder.features(images), codes)
 
     def _check_codes(self, codes: Any) -> Tensor:
         return check_codes(codes, self.config.grid, self.config.num_codes, self.device)
@@ -349,9 +573,11 @@ class VQVAE(ZooModel):
         return check_labels(labels, n, self.config.classes, self.device)
 
 
-def _check_guidance(guidance: Any, labels: Any) -> None:
-    if check_range(guidance, "guidance", 0, MAX_GUIDANCE) and labels is None:
+def _check_guidance(guidance: Any, labels: Any) -> float:
+    w = check_range(guidance, "guidance", 0, MAX_GUIDANCE)
+    if w and labels is None:
         raise ValueError(f"guidance {guidance} needs labels: it draws towards a class")
+    return w
 
 
 def _prior(config: VQVAEConfig) -> CodePrior:

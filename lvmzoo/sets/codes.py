@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor
 
-from lvmzoo.models.autoencoder import Autoencoder
+from lvmzoo.models.vqvae import Autoencoder
 
 __all__ = ["ExactCodes"]
 
@@ -40,6 +40,11 @@ class ExactCodes:
         self.offsets = -0.5 * self.codebook.square().sum(1)
         self.diameter = 2 * self.codebook.norm(dim=1).max()
         self.bound = self._measure(shape)
+
+    def is_current(self) -> bool:
+        """Whether the autoencoder has the weights that it had when this was made."""
+        now, then = self.autoencoder.state_dict(), self.double.state_dict()
+        return all(torch.equal(now[key].to(value), value) for key, value in then.items())
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 import io
 import json
+import tarfile
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 
 from lvmzoo.checkpoint import CheckpointError
+from lvmzoo.console import progress
 from lvmzoo.extra import needed
 from lvmzoo.files import atomic_file, atomic_folder, write_json
 from lvmzoo.models.base import ZooModel
+from lvmzoo.pictures.many import BLOCK
+from lvmzoo.pictures.record import is_picture
 from lvmzoo.sets.encoder import decoder_weights
-from lvmzoo.sets.pictures import BLOCK
-from lvmzoo.sets.plan import OtherSetError, check_output
-from lvmzoo.sets.progress import Progress
+from lvmzoo.sets.making import INFO_NAME
+from lvmzoo.sets.plan import OtherSetError, Worker, check_new
 from lvmzoo.sets.reading import LatentSet, read_latents
-from lvmzoo.sets.shards import Worker
-from lvmzoo.sets.sources import INFO_NAME
 
 __all__ = ["decode_set"]
 
@@ -37,8 +37,8 @@ def decode_set(
 ) -> int:
     """Decode the missing shards of a worker.
 
-    Pictures are PNGs named by their row in the shard: `00000/00000.png`, or with `tars`
-    `00000.tar`, in which a `.json` beside each has the source, key and label of the input.
+    Pictures are PNGs named as they were, `00000/cat/1.png`, or with `tars` members of `00000.tar`,
+    in which a `.cls` beside each has its label and a `.json` the source, key and label.
 
     Arguments:
         latents: A folder that `lvmzoo encode` has written.
@@ -56,87 +56,83 @@ def decode_set(
         OtherSetError: The output folder holds something else.
     """
     found = read_latents(latents)
-    write = partial(_write_tar, found) if tars else partial(_write_folder, found)
     facts = {
         "kind": "pictures",
         "format": "tar" if tars else "png",
         "weights": found.info["weights"],
         "latents": {key: found.info[key] for key in ("entry", "inputs", "shards", "shard_size")},
     }
-    _check(folder, facts)
+    check_new(folder)
+    info = folder / INFO_NAME
+    if info.exists() and json.loads(info.read_text(encoding="utf-8")) != facts:
+        raise OtherSetError(f"{folder} holds another set; give another folder")
     model = load()
     if decoder_weights(model) != found.info["weights"]:
         raise CheckpointError(
             f"{latents} was encoded by {found.info['entry']} with other weights than those of "
             f"{entry}; its latents mean nothing to them"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / INFO_NAME).exists():
-        write_json(folder / INFO_NAME, facts)
-    targets = {
-        shard: folder / (path.stem + ".tar" * tars) for shard, path in enumerate(found.shards)
-    }
-    todo = [i for i in worker.shards(found.plan) if not targets[i].exists()]
-    progress = Progress(sum(found.plan.sizes[i] for i in todo))
-    try:
-        for shard in todo:
-            write(shard, targets[shard], model, progress)
-    finally:
-        progress.close()
-    return sum(not target.exists() for target in targets.values())
+    info.parent.mkdir(parents=True, exist_ok=True)
+    if not info.exists():
+        write_json(info, facts)
+    targets = [folder / (path.stem + ".tar" * tars) for path in found.shards]
+    todo = [i for i in worker.shards(len(targets)) if not targets[i].exists()]
+    total = sum(found.plan.sizes[i] for i in todo)
+    write = _write_tar if tars else _write_folder
+    with progress(total=total, unit=" pictures") as bar:
+        for i in todo:
+            write(_pictures(found, i, model, bar), targets[i])
+    return sum(not target.exists() for target in targets)
 
 
-def _check(folder: Path, facts: dict[str, Any]) -> None:
-    check_output(folder)
-    taken = folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
-    path = folder / INFO_NAME  # after the look: another worker may be beginning it
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != facts:
-            raise OtherSetError(f"{folder} holds another set; give another folder")
-    elif taken:
-        raise OtherSetError(f"{folder} is not empty and holds no set; give a new folder")
+_Pictures = Iterator[tuple[str, bytes, dict[str, Any]]]  # name, PNG, and row of the shard
 
 
-def _write_folder(
-    found: LatentSet, shard: int, target: Path, model: ZooModel, progress: Progress
-) -> None:
-    with atomic_folder(target) as temporary:
-        for i, (png, _) in enumerate(_pictures(found, shard, model, progress)):
-            (temporary / f"{i:05d}.png").write_bytes(png)
+def _write_folder(pictures: _Pictures, target: Path) -> None:
+    with atomic_folder(target) as folder:
+        for name, png, _ in pictures:
+            path = folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png)
 
 
-def _write_tar(
-    found: LatentSet, shard: int, target: Path, model: ZooModel, progress: Progress
-) -> None:
-    writer = needed("webdataset").TarWriter
-    with (
-        atomic_file(target) as temporary,
-        temporary.open("wb") as file,
-        writer(file, encoder=False, mtime=0) as tar,
-    ):
-        for i, (png, row) in enumerate(_pictures(found, shard, model, progress)):
+def _write_tar(pictures: _Pictures, target: Path) -> None:
+    with atomic_file(target) as temporary, tarfile.open(temporary, "w") as tar:
+        for name, png, row in pictures:
             facts = {key: row[key] for key in ("source", "key", "label")}
-            sample = {"__key__": f"{i:05d}", "png": png, "json": json.dumps(facts).encode()}
-            if row["label"] is not None and row["label"].isdecimal():
-                sample["cls"] = row["label"].encode()
-            tar.write(sample)
+            members = {"png": png, "json": json.dumps(facts).encode()}
+            if row["label"] is not None:
+                members["cls"] = row["label"].encode()
+            for ending, data in members.items():
+                info = tarfile.TarInfo(f"{name}.{ending}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
 
 
 @torch.no_grad()
-def _pictures(
-    found: LatentSet, shard: int, model: ZooModel, progress: Progress
-) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the rows of a shard, each with its picture as a PNG."""
+def _pictures(found: LatentSet, shard: int, model: ZooModel, bar: Any) -> _Pictures:
+    """Yield the rows of a shard, each with its picture as a PNG and a name of its own."""
     columns = ["source", "key", "label", "latents"]
-    file = needed("pyarrow.parquet").ParquetFile(found.shards[shard])
-    with file:
+    names = set[str]()
+    with needed("pyarrow.parquet").ParquetFile(found.shards[shard]) as file:
         for batch in file.iter_batches(BLOCK, columns=columns):
             values = batch.column(3).flatten().to_numpy().reshape(len(batch), *found.shape)
             images = model.decode(torch.from_numpy(values.copy()).to(model.device)).cpu()
             pixels = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
             rows = batch.drop_columns(["latents"]).to_pylist()
-            yield from ((_png(one), row) for one, row in zip(pixels, rows, strict=True))
-            progress.update(len(rows), 0)
+            for one, row in zip(pixels, rows, strict=True):
+                name = _name(row["key"], len(names), names)
+                names.add(name)
+                yield name, _png(one), row
+            bar.update(len(rows))
+
+
+def _name(key: str, number: int, taken: set[str]) -> str:
+    """Return the path of a picture in the output: its key, which leads nowhere else."""
+    path = PurePosixPath(key.replace("\\", "/"))
+    path = path.with_suffix("") if is_picture(key) else path
+    name = "/".join(part for part in path.parts if part not in ("/", "..") and ":" not in part)
+    return name if name and name not in taken else f"{name or 'picture'}-{number}"
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -1,6 +1,7 @@
 """Pictures -> latents that depend on the picture alone, for the command and for data engines."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lvmzoo.images import transform
 from lvmzoo.loading import from_pretrained
 from lvmzoo.models.base import ZooModel
 from lvmzoo.models.vqvae import VQVAE
-from lvmzoo.nn.placement import any_parameter, without_autocast
 from lvmzoo.notes import Notes
-from lvmzoo.picture import Bytes
+from lvmzoo.pictures.many import BLOCK
+from lvmzoo.pictures.transform import transform
+from lvmzoo.placement import any_parameter, without_autocast
 from lvmzoo.sets.codes import ExactCodes
-from lvmzoo.sets.decoder import picture_of
-from lvmzoo.sets.pictures import BLOCK, wanted_by
 
 __all__ = ["Encoder", "decoder_weights"]
 
+_PROCESS = os.getpid()  # which imported this
 _COLUMNS = ("image", "bytes", "img", "jpg", "jpeg", "png", "webp")
 
 
@@ -30,8 +30,8 @@ class Encoder:
 
     Latents are those of `lvmzoo encode`, to the bit on one kind of machine, however pictures are
     put into batches: codes are what exact arithmetic gives, and a VAE always sees 64 pictures at a
-    time, of which some may be blank. It can be pickled; each process loads the weights by itself
-    when it is first called.
+    time, of which some may be blank. A model that is given may be trained on or loaded into
+    meanwhile. It can be pickled; each process loads the weights by itself when it is first called.
 
     Arguments:
         name: An entry, a folder or a Hub repository id; or a model.
@@ -40,7 +40,7 @@ class Encoder:
         column: Which column of a batch holds the pictures; by default the first of image, bytes,
             img, jpg, jpeg, png, webp.
         keep_going: Let a picture that cannot be read have latents of zeros and its reason in the
-            column `failure`, which is None else. By default it is an error.
+            column `failure`, which is "" else. By default it is an error.
 
     Example:
         >>> encoder = lvmzoo.Encoder("vqvae_cifar10", device="cpu")
@@ -68,20 +68,26 @@ class Encoder:
     def network(self) -> "_Network":
         """The model and what it gives, loaded when it is first needed."""
         if self._loaded is None:
+            if os.getpid() != _PROCESS:  # forked: the threads of torch stayed behind
+                torch.set_num_threads(1)
             self._loaded = _Network(self._model(), self.moments)
+        elif isinstance(self.name, ZooModel):
+            self._loaded.follow()
         return self._loaded
 
     def __call__(self, batch: Any) -> dict[str, Any]:
-        """Return columns of a batch: `latents`, `log_std` with `moments`, `sha256` of bytes.
+        """Return columns of a batch: `latents`, `log_std` with `moments`, `sha256`.
 
         Arguments:
-            batch: Pictures, each as bytes, a PIL image, an array (H, W) or (H, W, C) or a uint8
-                tensor (C, H, W), in a list or as one array (N, H, W, C) or tensor (N, C, H, W); a
-                single picture; or a mapping with a column of either, whose other columns are kept.
+            batch: Pictures, each as bytes, a path, {bytes, path} as `datasets` has it, a PIL image,
+                an array (H, W) or (H, W, C) or a uint8 tensor (C, H, W), in a list or as one array
+                (N, H, W, C) or tensor (N, C, H, W); a single picture; or a mapping with a column of
+                either, whose other columns are kept.
 
         Returns:
             A dict of arrays (N, ...): `latents` has the shape of a latent, codes as uint8 or
-            uint16, else float32; of a single picture they have no first dimension.
+            uint16, else float32; `sha256` is that of pictures that came as bytes, else "". Of a
+            single picture they have no first dimension.
 
         Raises:
             TypeError: No pictures.
@@ -99,29 +105,22 @@ class Encoder:
         return {**kept, **found}
 
     def _columns(self, pictures: Sequence[Any]) -> dict[str, Any]:
-        wanted, notes = wanted_by(transform(self.network.model)), Notes()
-        failures: list[str | None] = []
-        arrays = []
-        for i, picture in enumerate(pictures):
-            fitted = picture_of(picture, wanted, notes, f"picture {i}")
-            failed = isinstance(fitted, str)
-            if failed and not self.keep_going:
-                raise ValueError(fitted)
-            failures.append(fitted if isinstance(fitted, str) else None)
-            if not isinstance(fitted, str):
-                arrays.append(fitted)
+        to, notes = transform(self.network.model), Notes()
+        found = [to.decode(one, notes, f"picture {i}") for i, one in enumerate(pictures)]
+        failures = [one if isinstance(one, str) else "" for one in found]
+        if not self.keep_going and any(failures):
+            raise ValueError(next(filter(None, failures)))
         notes.warn(3)
-        good = np.array([failure is None for failure in failures], dtype=bool)
-        columns: dict[str, Any] = {}
+        arrays = [one for one in found if isinstance(one, np.ndarray)]
+        good = np.array([not failure for failure in failures], dtype=bool)
         made = self.network.columns(np.stack(arrays)) if arrays else self.network.none()
+        columns: dict[str, Any] = {}
         for name, values in made.items():
             columns[name] = np.zeros((len(pictures), *values.shape[1:]), values.dtype)
             columns[name][good] = values
-        if all(isinstance(picture, Bytes) for picture in pictures):
-            digests = [hashlib.sha256(picture).hexdigest() for picture in pictures]
-            columns["sha256"] = np.array(digests)
+        columns["sha256"] = np.array([_sha256(picture) for picture in pictures], dtype=str)
         if self.keep_going:
-            columns["failure"] = np.array(failures, dtype=object)
+            columns["failure"] = np.array(failures, dtype=str)
         return columns
 
     def _model(self) -> ZooModel:
@@ -150,15 +149,21 @@ class _Network:
         if moments and isinstance(model, VQVAE):
             raise ValueError("a VQ-VAE has codes and no moments")
         self.model, self.moments = model, moments
-        self.exact = None
+        self.exact: ExactCodes | None = None
+        self.follow()
         if isinstance(model, VQVAE):
-            with without_autocast(model.autoencoder.quantizer.codebook):
-                self.exact = ExactCodes(model.autoencoder, model.config.image_shape)
             few = model.config.num_codes <= 256
             self.dtype: Any = np.uint8 if few else np.uint16
             self.shape: tuple[int, ...] = model.config.grid
         else:
             self.dtype, self.shape = np.float32, (model.config.latent_dim,)
+
+    def follow(self) -> None:
+        """Take the weights that the model has now."""
+        model = self.model
+        if isinstance(model, VQVAE) and not (self.exact and self.exact.is_current()):
+            with without_autocast(model.autoencoder.quantizer.codebook):
+                self.exact = ExactCodes(model.autoencoder, model.config.image_shape)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -227,6 +232,11 @@ def _pictures(batch: Any) -> tuple[Sequence[Any], bool]:
 
 
 def _picture(one: Any) -> Any:
-    if isinstance(one, Mapping) and one.get("bytes") is not None:  # as datasets stores them
-        return one["bytes"]
     return _pictures(one)[0][0] if isinstance(one, Tensor) else one
+
+
+def _sha256(picture: Any) -> str:
+    if isinstance(picture, Mapping):
+        picture = picture.get("bytes")
+    known = isinstance(picture, (bytes, bytearray, memoryview))
+    return hashlib.sha256(picture).hexdigest() if known else ""

@@ -1,8 +1,8 @@
 """Make the shards of a set of latents or of scores: what every worker does."""
 
+import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,33 @@ import numpy as np
 import torch
 
 import lvmzoo
+from lvmzoo.console import progress
 from lvmzoo.extra import needed
-from lvmzoo.images import transform
+from lvmzoo.files import atomic_file, write_json
 from lvmzoo.models.base import ZooModel
 from lvmzoo.notes import Notes
-from lvmzoo.sets.decoder import Decoders
+from lvmzoo.pictures.many import BLOCK, Decoded, Decoders, decode_here
+from lvmzoo.pictures.record import OUTPUT, Picture
+from lvmzoo.pictures.transform import Transform, transform
 from lvmzoo.sets.encoder import Encoder, as_images, decoder_weights
-from lvmzoo.sets.pictures import Block, blocks
-from lvmzoo.sets.plan import Plan, check_folder, open_plan
-from lvmzoo.sets.progress import Progress
+from lvmzoo.sets.plan import (
+    FOOTER_KEY,
+    Plan,
+    Worker,
+    beside_others,
+    check_folder,
+    missing,
+    open_plan,
+    read_failures,
+    shard_path,
+)
 from lvmzoo.sets.scores import Scorer
-from lvmzoo.sets.shards import Worker, finish, missing, write_shard
 
-__all__ = ["SHARD_SIZE", "Latents", "Scores", "make_set"]
+__all__ = ["FAILURES_NAME", "INFO_NAME", "SHARD_SIZE", "Latents", "Scores", "make_set"]
 
 SHARD_SIZE = 10_000
+FAILURES_NAME, INFO_NAME = f"{OUTPUT}/failures.parquet", f"{OUTPUT}/set.json"
+_LEFT_BEHIND = ".lvmzoo-*.tmp"  # by processes that were killed
 
 Columns = Mapping[str, np.ndarray]
 
@@ -88,8 +100,8 @@ def make_set(
     entry: str,
     *,
     worker: Worker,
-    shard_size: int | None,
-    extend: bool,
+    shard_size: int | None = None,
+    extend: bool = False,
     notes: Notes,
 ) -> tuple[Plan, dict[str, int] | None]:
     """Make the missing shards of a worker; the last worker to end completes the set.
@@ -103,61 +115,100 @@ def make_set(
         worker: Which shards are this process's.
         shard_size: Inputs of a shard; by default those of the set, of a new one 10,000.
         extend: Take inputs that are new into new shards.
-        notes: Where conversions are noted.
+        notes: Where conversions are noted, and what of the sources is left out.
 
     Returns:
         The plan; and how many inputs are in shards and failed, or None if shards are missing.
     """
-    chosen: dict[str, Any] = {"kind": kind}
-    if shard_size is not None:
-        chosen["shard_size"] = shard_size
-    check_folder(folder, chosen)
+    size = {} if shard_size is None else {"shard_size": shard_size}
+    check_folder(folder, {"kind": kind, **size})
     maker = load()
     begun = Plan.read(folder) if folder.is_dir() else None
-    size = shard_size or (begun.facts["shard_size"] if begun else SHARD_SIZE)
     facts = {
         "kind": kind,
         "entry": entry,
         "model_class": type(maker.model).__name__,
         **maker.facts,
-        "shard_size": size,
+        "shard_size": shard_size or (begun.facts["shard_size"] if begun else SHARD_SIZE),
         "versions": _versions(),
     }
-    with Decoders() as decoders:  # which start while the inputs are listed
-        plan = open_plan(folder, facts, sources, extend=extend)
-        todo = missing(plan, worker)
-        for name, now in facts["versions"].items() if todo else ():
-            if (before := plan.facts["versions"].get(name)) != now:
-                notes.add(str(folder), f"begun with {name} {before}, goes on with {now}")
-        with closing(Progress(sum(plan.sizes[shard] for shard in todo))) as progress:
-            _make(plan, todo, maker, decoders, progress, notes)
-    return plan, finish(plan)
+    plan = open_plan(folder, facts, sources, notes, extend=extend)
+    to = transform(maker.model)
+    _try_again(plan, worker, to)
+    todo = missing(plan, worker)
+    for name, now in facts["versions"].items() if todo else ():
+        if (before := plan.facts["versions"].get(name)) != now:
+            notes.add(str(folder), f"begun with {name} {before}, goes on with {now}")
+    if todo:
+        _make(plan, todo, maker, to, notes)
+    return plan, _finish(plan)
+
+
+def _try_again(plan: Plan, worker: Worker, to: Transform) -> None:
+    """Remove shards of which a picture that could not be read can be read now."""
+    for shard in set(worker.shards(len(plan.sizes))) - set(missing(plan, worker)):
+        failed = {(one["source"], one["key"]) for one in read_failures(plan, shard)[1]}
+        inputs = plan.inputs(shard) if failed else []
+        again = [p for p in inputs if (p.source, p.key) in failed and p.problem is None]
+        if any(found.reasons == [None] for found in decode_here(to, again)):
+            shard_path(plan.folder, shard).unlink(missing_ok=True)
 
 
 def _make(
-    plan: Plan,
-    shards: Sequence[int],
-    maker: Latents | Scores,
-    decoders: Decoders,
-    progress: Progress,
-    notes: Notes,
+    plan: Plan, shards: Sequence[int], maker: Latents | Scores, to: Transform, notes: Notes
 ) -> None:
-    parts: list[tuple[Block, Columns]] = []
-    count = 0
-    for block in blocks(plan, shards, transform(maker.model), decoders):
-        parts.append((block, maker.columns(block.pictures)))
-        count += len(block.done)
-        if count == plan.sizes[block.shard]:
-            done = [one for part, _ in parts for one in part.done]
-            arrays = {
-                name: _array(np.concatenate([columns[name] for _, columns in parts]))
-                for name in parts[0][1]
-            }
-            write_shard(plan, block.shard, done, arrays)
-            parts, count = [], 0
-        failures = sum(one.reason is not None for one in block.done)
-        notes.include(block.notes)
-        progress.update(len(block.done), failures)
+    """Write these shards; pictures are read and decoded ahead of the model."""
+
+    def blocks() -> Iterator[list[Picture]]:
+        for shard in shards:
+            inputs = plan.inputs(shard)
+            yield from (inputs[i : i + BLOCK] for i in range(0, len(inputs), BLOCK))
+
+    total, failures = sum(plan.sizes[shard] for shard in shards), 0
+    with (
+        Decoders(to) as decoders,
+        progress(total=total, unit=" pictures") as bar,
+    ):
+        decoded = decoders.blocks(blocks())
+        for shard in shards:
+            parts: list[tuple[Decoded, Columns]] = []
+            for _ in range(0, plan.sizes[shard], BLOCK):
+                block = next(decoded)
+                parts.append((block, maker.columns(block.pixels)))
+                notes.include(block.notes)
+                failures += len(block.reasons) - len(block.pixels)
+                bar.set_postfix_str(f"{failures:,} failures", refresh=False)
+                bar.update(len(block.reasons))
+            _write_shard(plan, shard, parts)
+
+
+def _write_shard(plan: Plan, shard: int, parts: Sequence[tuple[Decoded, Columns]]) -> None:
+    """Write a row for each input that did not fail, and the failures in the footer."""
+    pa = needed("pyarrow")
+    inputs = plan.inputs(shard)
+    reasons = [reason for block, _ in parts for reason in block.reasons]
+    sha256 = [digest for block, _ in parts for digest in block.sha256]
+    good = [p for p, reason in zip(inputs, reasons, strict=True) if reason is None]
+    columns = {
+        name: _array(np.concatenate([columns[name] for _, columns in parts]))
+        for name in parts[0][1]
+    }
+    table = {
+        "source": pa.array([picture.source for picture in good], pa.string()),
+        "key": pa.array([picture.key for picture in good], pa.string()),
+        **columns,
+        "label": pa.array([picture.label for picture in good], pa.string()),
+        "json": pa.array([picture.json for picture in good], pa.string()),
+        "sha256": pa.array([one for one in sha256 if one is not None], pa.binary(32)),
+    }
+    failures = [
+        {"source": picture.source, "key": picture.key, "reason": reason}
+        for picture, reason in zip(inputs, reasons, strict=True)
+        if reason is not None
+    ]
+    footer = {"weights": plan.facts["weights"], "shard": shard, "failures": failures}
+    metadata = {FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()}
+    _write_table(shard_path(plan.folder, shard), pa.table(table).replace_schema_metadata(metadata))
 
 
 def _array(values: np.ndarray) -> Any:
@@ -167,6 +218,39 @@ def _array(values: np.ndarray) -> Any:
     if values.ndim == 1:
         return flat
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+
+
+def _write_table(path: Path, table: Any) -> None:
+    """Write a parquet file that is whole or absent."""
+    with beside_others(path), atomic_file(path) as temporary:
+        needed("pyarrow.parquet").write_table(table, temporary, compression="zstd")
+
+
+def _finish(plan: Plan) -> dict[str, int] | None:
+    """If all shards are there, gather the failures, write the counts, and sweep.
+
+    Returns:
+        How many inputs there are in shards and in failures; None if shards are missing.
+    """
+    if missing(plan):
+        return None
+    found = [read_failures(plan, shard) for shard in range(len(plan.sizes))]
+    failures = [failure for _, failed in found for failure in failed]
+    counts = {"rows": sum(rows for rows, _ in found), "failures": len(failures)}
+    info = {**plan.facts, "inputs": sum(plan.sizes), "shards": len(plan.sizes), "counts": counts}
+    path = plan.folder / INFO_NAME
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) == info:
+        return counts
+    pa = needed("pyarrow")
+    names = ("source", "key", "reason")
+    table = {name: pa.array([f[name] for f in failures], pa.string()) for name in names}
+    _write_table(plan.folder / FAILURES_NAME, pa.table(table))
+    with beside_others(path):
+        write_json(path, info)
+    for folder in (plan.folder, path.parent):
+        for left in folder.glob(_LEFT_BEHIND):
+            left.unlink(missing_ok=True)
+    return counts
 
 
 def _versions() -> dict[str, str]:

@@ -1,36 +1,40 @@
 """What a set is made of: the list of its inputs, written first, and which of them are in a shard.
 
-The list is `_inputs.parquet`, with a row group for each shard. What the set is (entry, weights,
-shape, sources) stands in its footer, so that both are there or neither; `_lvmzoo.json` is a copy
-for people and other programs, with counts when the set is complete.
+The list is `__lvmzoo__/inputs.parquet`, with a row group for each shard. What the set is (entry,
+weights, columns) stands in its footer, so that both are there or neither.
 """
 
-import heapq
+import hashlib
 import json
-import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from itertools import chain, islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lvmzoo.extra import needed
-from lvmzoo.files import atomic_file, write_json
-from lvmzoo.sets.sources import INFO_NAME, Input, Listed, Source, SourceError, listing
+from lvmzoo.files import atomic_file
+from lvmzoo.notes import Notes
+from lvmzoo.pictures.find import find
+from lvmzoo.pictures.record import OUTPUT, Picture, SourceError
 
 __all__ = [
     "FOOTER_KEY",
-    "INPUTS_NAME",
     "OtherSetError",
     "Plan",
+    "Worker",
     "beside_others",
     "check_folder",
-    "check_output",
+    "check_new",
+    "missing",
     "open_plan",
+    "read_failures",
+    "shard_path",
 ]
 
-INPUTS_NAME = "_inputs.parquet"
 FOOTER_KEY = b"lvmzoo"  # of what parquet files say of themselves
 # What must be the same where a set goes on; other facts are for information.
 _IDENTITY = {
@@ -40,10 +44,23 @@ _IDENTITY = {
     "columns": "made with other options",
     "shard_size": "made with another --shard-size",
 }
+_row = attrgetter(*(field.name for field in fields(Picture)))
 
 
 class OtherSetError(ValueError):
     """A folder holds another set than the one that is to go on there."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of several processes that share a set: it makes every `of`-th shard from `first` on."""
+
+    first: int = 0
+    of: int = 1
+
+    def shards(self, count: int) -> range:
+        """Return its shards, of so many."""
+        return range(self.first, count, self.of)
 
 
 @dataclass(frozen=True)
@@ -52,37 +69,26 @@ class Plan:
 
     Arguments:
         folder: Where it is.
-        facts: What it is: kind, entry, weights, columns, shard_size, versions and more.
-        sources: Where its inputs come from.
-        runs: The shard at which the list begins, and each extension of it.
+        facts: What it is: kind, entry, weights, columns, shard_size, versions.
+        digest: SHA-256 of what the sources held when they were last listed.
         sizes: Inputs of each shard.
     """
 
     folder: Path
     facts: Mapping[str, Any]
-    sources: tuple[Source, ...]
-    runs: tuple[int, ...]
+    digest: str
     sizes: tuple[int, ...]
 
-    def inputs(self, shard: int) -> list[tuple[Source, Input]]:
-        """Return the inputs of a shard."""
-        with needed("pyarrow.parquet").ParquetFile(self.folder / INPUTS_NAME) as file:
-            return _inputs(file, shard, self.sources)
+    @property
+    def path(self) -> Path:
+        """Where the list is."""
+        return self.folder / OUTPUT / "inputs.parquet"
 
-    def write_info(self, counts: Mapping[str, int] | None = None) -> None:
-        """Write `_lvmzoo.json`, unless it says so already."""
-        info = {
-            **self.facts,
-            "sources": [asdict(source) for source in self.sources],
-            "inputs": sum(self.sizes),
-            "shards": len(self.sizes),
-            **({"counts": dict(counts)} if counts else {}),
-        }
-        path = self.folder / INFO_NAME
-        text = json.dumps(info, indent=2, sort_keys=True) + "\n"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            with beside_others(path):
-                write_json(path, info)
+    def inputs(self, shard: int) -> list[Picture]:
+        """Return the inputs of a shard."""
+        with needed("pyarrow.parquet").ParquetFile(self.path) as file:
+            columns = [column.to_pylist() for column in file.read_row_group(shard).columns]
+        return [Picture(*row) for row in zip(*columns, strict=True)]
 
     @classmethod
     def read(cls, folder: Path) -> "Plan | None":
@@ -91,17 +97,46 @@ class Plan:
         Raises:
             OtherSetError: The list is damaged.
         """
-        path = folder / INPUTS_NAME
+        path = cls(folder, {}, "", ()).path
         if not path.exists():
             return None
         try:
             meta = needed("pyarrow.parquet").read_metadata(path)
             stored = json.loads(meta.metadata[FOOTER_KEY])
             sizes = tuple(meta.row_group(i).num_rows for i in range(meta.num_row_groups))
-            sources = tuple(Source(**source) for source in stored["sources"])
-            return cls(folder, stored["facts"], sources, tuple(stored["runs"]), sizes)
+            return cls(folder, stored["facts"], stored["digest"], sizes)
         except (needed("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
             raise OtherSetError(f"{path} is damaged or no list of inputs ({error})") from None
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Return where a shard is, or will be."""
+    return folder / f"{shard:05d}.parquet"
+
+
+def missing(plan: Plan, worker: Worker | None = None) -> list[int]:
+    """Return the shards of a worker that are not there yet, by default of all."""
+    shards = (worker or Worker()).shards(len(plan.sizes))
+    return [i for i in shards if not shard_path(plan.folder, i).exists()]
+
+
+def read_failures(plan: Plan, shard: int) -> tuple[int, list[dict[str, str]]]:
+    """Return how many rows a shard has, and source, key and reason of each input that failed.
+
+    Raises:
+        ValueError: The shard is damaged, of another set, or has not all its inputs.
+    """
+    path = shard_path(plan.folder, shard)
+    try:
+        meta = needed("pyarrow.parquet").read_metadata(path)
+        stored = json.loads(meta.metadata[FOOTER_KEY])
+        failures: list[dict[str, str]] = stored["failures"]
+    except (needed("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it and run again") from None
+    whole = meta.num_rows + len(failures) == plan.sizes[shard]
+    if not whole or stored["weights"] != plan.facts["weights"] or stored["shard"] != shard:
+        raise ValueError(f"{path} is of another set: remove it and run again")
+    return meta.num_rows, failures
 
 
 @contextmanager
@@ -114,8 +149,16 @@ def beside_others(path: Path) -> Iterator[None]:
             raise
 
 
+def check_new(folder: Path) -> None:
+    """Refuse an output folder with files of others."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / OUTPUT).is_dir():
+        raise OtherSetError(f"{folder} is not empty and holds no set; give a new folder")
+
+
 def check_folder(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Refuse an output folder that cannot be written or that holds something else.
+    """Refuse an output folder that holds something else.
 
     Arguments:
         folder: The folder; it need not exist.
@@ -123,16 +166,11 @@ def check_folder(folder: Path, facts: Mapping[str, Any]) -> None:
 
     Raises:
         OtherSetError: It holds another set, or other files.
-        OSError: It cannot be written.
+        OSError: It is a file.
     """
-    check_output(folder)
-    if not folder.is_dir():
-        return
-    taken = any(not path.name.startswith(".") for path in folder.iterdir())
-    plan = Plan.read(folder)  # after the look: another worker may be beginning it
+    check_new(folder)
+    plan = Plan.read(folder)
     if plan is None:
-        if taken:
-            raise OtherSetError(f"{folder} is not empty and holds no set; give a new folder")
         return
     for key, differs in _IDENTITY.items():
         if key in facts and facts[key] != plan.facts.get(key):
@@ -142,30 +180,23 @@ def check_folder(folder: Path, facts: Mapping[str, Any]) -> None:
             )
 
 
-def check_output(folder: Path) -> None:
-    """Refuse an output folder that cannot be written.
-
-    Raises:
-        OSError: It is a file or read-only, or could not be made.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; give a folder")
-    there = folder if folder.is_dir() else folder.parent
-    while not there.exists():
-        there = there.parent
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"cannot write the folder {folder}: {there} is read-only")
-
-
 def open_plan(
-    folder: Path, facts: Mapping[str, Any], addresses: Sequence[str], *, extend: bool = False
+    folder: Path,
+    facts: Mapping[str, Any],
+    sources: Sequence[str],
+    notes: Notes,
+    *,
+    extend: bool = False,
 ) -> Plan:
     """List the inputs and write the list, or compare them with the list that is there.
+
+    An input that failed may have changed: its shard is removed, to be made again.
 
     Arguments:
         folder: Of the set; made if need be.
         facts: What the set is.
-        addresses: Files, folders, tars, parquet files.
+        sources: Files, folders, tars, parquet files, or addresses of fsspec.
+        notes: Where it is noted what of the sources is left out.
         extend: Take inputs that are new into new shards.
 
     Raises:
@@ -176,158 +207,126 @@ def open_plan(
     check_folder(folder, facts)
     plan = Plan.read(folder)
     if plan is None:
-        empty = Plan(folder, facts, (), (), ())
-        every = (item for listed in listing(addresses) for item in _items(listed))
-        return _write(empty, every, addresses)
-    changes = _differences(_stored(plan), (i for each in listing(addresses) for i in _items(each)))
-    added, summary = _examine(changes, extend)
-    if summary:
-        new_only = not summary.keys() - {"new"}
-        hint = "; --extend takes new inputs into new shards" if new_only else ""
-        what = ", ".join(f"{n} {kind} (first {first})" for kind, (n, first) in summary.items())
-        raise OtherSetError(f"the inputs are not those of {folder}: {what}{hint}")
-    return _write(plan, added, addresses) if added else plan
+        return _write(Plan(folder, facts, "", ()), find(sources, notes), sources)
+    if _digest(find(sources, notes)) == plan.digest:
+        return plan
+    changes = _compare(plan, find(sources, Notes()), extend)
+    for shard in changes.shards:
+        shard_path(folder, shard).unlink(missing_ok=True)
+    return _write(plan, changes.added, sources, changes.mended, _digest(find(sources, Notes())))
 
 
-class _Item(NamedTuple):
-    """An input of a folder, or a whole tar or parquet file."""
-
-    order: tuple[str, str]
-    source: Source
-    one: Input | None
-    listed: Listed | None
-
-    @property
-    def name(self) -> str:
-        return self.source.name(self.one.key if self.one else "")
+_Id = tuple[str, str]  # source and key of a file in a folder; of a tar or parquet file the source
 
 
-def _items(listed: Listed) -> Iterator[_Item]:
-    source = listed.source
-    if source.kind != "folder":
-        yield _Item((source.order, ""), source, None, listed)
-        return
-    for one in listed.inputs():
-        yield _Item((source.order, one.key), source, one, None)
+def _id(picture: Picture) -> _Id:
+    return picture.source, picture.key if picture.offset is None else ""
 
 
-def _stored(plan: Plan) -> Iterator[_Item]:
-    """Yield what the list holds, in order: each run of it is."""
-    ends = (*plan.runs[1:], len(plan.sizes))
-    containers = (s for s in plan.sources if s.kind != "folder")
-    whole = [_Item((source.order, ""), source, None, None) for source in containers]
-    parts: list[Iterable[_Item]] = [sorted(whole, key=lambda item: item.order)]
-    parts += [_stored_run(plan, range(*span)) for span in zip(plan.runs, ends, strict=True)]
-    return heapq.merge(*parts, key=lambda item: item.order)
+@dataclass(frozen=True)
+class _Changes:
+    added: list[Picture]
+    mended: dict[_Id, Picture]  # which failed as they were
+    shards: set[int]  # in which these are
 
 
-def _stored_run(plan: Plan, shards: range) -> Iterator[_Item]:
-    pa, compute = needed("pyarrow"), needed("pyarrow.compute")
-    folders = pa.array([i for i, s in enumerate(plan.sources) if s.kind == "folder"], pa.int32())
-    with needed("pyarrow.parquet").ParquetFile(plan.folder / INPUTS_NAME) as file:
-        for shard in shards if len(folders) else ():
-            table = file.read_row_group(shard, columns=["source", "key"])
-            table = table.filter(compute.is_in(table["source"], folders))
-            for index, key in zip(*(c.to_pylist() for c in table.columns), strict=True):
-                source = plan.sources[index]
-                yield _Item((source.order, key), source, Input(key), None)
+def _compare(plan: Plan, now: Iterable[Picture], extend: bool) -> _Changes:
+    known = {
+        _id(picture): (shard, picture)
+        for shard in range(len(plan.sizes))
+        for picture in plan.inputs(shard)
+    }
+    failed = {
+        (failure["source"], failure["key"])
+        for shard in set(range(len(plan.sizes))) - set(missing(plan))
+        for failure in read_failures(plan, shard)[1]
+    }
+    changes, seen = _Changes([], {}, set()), set[_Id]()
+    counts, first = Counter[str](), dict[str, str]()
+
+    def refuse(kind: str, picture: Picture) -> None:
+        counts[kind] += 1
+        first.setdefault(kind, picture.name)
+
+    for picture in now:
+        identity = _id(picture)
+        shard, before = known.get(identity, (0, None))
+        if before is None:
+            changes.added.append(picture) if extend else refuse("new", picture)
+        elif (before.size, before.version) != (picture.size, picture.version):
+            if identity in failed:
+                changes.mended[identity] = picture
+                changes.shards.add(shard)
+            elif identity not in seen:
+                refuse("changed", picture)
+        seen.add(identity)
+    for identity in known.keys() - seen:
+        refuse("gone", known[identity][1])
+    if counts:
+        hint = "; --extend takes new inputs into new shards" if set(counts) == {"new"} else ""
+        what = ", ".join(f"{n} {kind} (first {first[kind]})" for kind, n in counts.items())
+        raise OtherSetError(f"the inputs are not those of {plan.folder}: {what}{hint}")
+    return changes
 
 
-def _differences(
-    before: Iterator[_Item], now: Iterator[_Item]
-) -> Iterator[tuple[_Item | None, _Item | None]]:
-    """Yield what only one of two sorted lists has, and what has another fingerprint."""
-    a, b = next(before, None), next(now, None)
-    while a or b:
-        if b is None or (a is not None and a.order < b.order):
-            yield a, None
-            a = next(before, None)
-        elif a is None or b.order < a.order:
-            yield None, b
-            b = next(now, None)
-        else:
-            if a.source.fingerprint != b.source.fingerprint:
-                yield a, b
-            a, b = next(before, None), next(now, None)
+class _Digest:
+    """SHA-256 of a list of pictures, which it lets pass."""
+
+    def __init__(self, pictures: Iterable[Picture]) -> None:
+        self.pictures, self.sha256 = pictures, hashlib.sha256()
+
+    def __iter__(self) -> Iterator[Picture]:
+        try:
+            for picture in self.pictures:
+                self.sha256.update(repr(_row(picture)).encode())
+                yield picture
+        except OSError as error:  # which is not of the list that is being written
+            raise SourceError(f"cannot read the sources: {error}") from None
 
 
-def _examine(
-    changes: Iterator[tuple[_Item | None, _Item | None]], extend: bool
-) -> tuple[list[_Item], dict[str, tuple[int, str]]]:
-    """Return what is to be added, and of what speaks against it how many and the first."""
-    added: list[_Item] = []
-    summary: dict[str, tuple[int, str]] = {}
-    for before, now in changes:
-        if before is None and now is not None and extend:
-            added.append(now)
-            continue
-        kind = "new" if before is None else "gone" if now is None else "changed"
-        item = before or now
-        assert item is not None
-        count, first = summary.get(kind, (0, item.name))
-        summary[kind] = count + 1, first
-    return added, summary
+def _digest(pictures: Iterable[Picture]) -> str:
+    passing = _Digest(pictures)
+    for _ in passing:
+        pass
+    return passing.sha256.hexdigest()
 
 
-def _write(plan: Plan, items: Iterable[_Item], addresses: Sequence[str]) -> Plan:
-    """Write the list, with what it holds already first and what is added in shards of its own."""
+def _write(
+    plan: Plan,
+    pictures: Iterable[Picture],
+    sources: Sequence[str],
+    mended: Mapping[_Id, Picture] | None = None,
+    digest: str = "",
+) -> Plan:
+    """Write the list: what it holds already, some of it mended; then pictures in new shards."""
     pa, parquet = needed("pyarrow"), needed("pyarrow.parquet")
-    rows = _rows(items)
+    passing = _Digest(pictures)
+    rows = iter(passing)
     first = list(islice(rows, 1))
-    if not first:
-        raise SourceError(f"there are no pictures in {', '.join(addresses)}")
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    sources = {source: i for i, source in enumerate(plan.sources)}
-    sizes = list(plan.sizes)
-    path = plan.folder / INPUTS_NAME
-    with (
-        beside_others(path),
-        atomic_file(path) as temporary,
-        parquet.ParquetWriter(temporary, _schema(pa), compression="zstd") as writer,
-    ):
-        for shard in range(len(plan.sizes)):
-            writer.write_table(_table(pa, plan.inputs(shard), sources))
-        rows = chain(first, rows)
-        while group := list(islice(rows, plan.facts["shard_size"])):
-            for source, _ in group:
-                sources.setdefault(source, len(sources))
-            writer.write_table(_table(pa, group, sources))
-            sizes.append(len(group))
-        runs = (*plan.runs, len(plan.sizes))
-        new = replace(plan, sources=tuple(sources), runs=runs, sizes=tuple(sizes))
-        stored = {"facts": dict(plan.facts), "sources": list(map(asdict, sources)), "runs": runs}
-        writer.add_key_value_metadata({FOOTER_KEY: json.dumps(stored, sort_keys=True)})
-    new.write_info()
-    return new
-
-
-def _rows(items: Iterable[_Item]) -> Iterator[tuple[Source, Input]]:
-    try:
-        for item in items:
-            if item.one is not None:
-                yield item.source, item.one
-            else:
-                assert item.listed is not None
-                yield from ((item.source, one) for one in item.listed.inputs())
-    except OSError as error:  # which is not of the list that is being written
-        raise SourceError(f"cannot read the sources: {error}") from None
-
-
-def _schema(pa: Any) -> Any:
-    texts = {"key", "label", "problem"}
-    types = {name: pa.string() if name in texts else pa.int64() for name in Input._fields}
-    return pa.schema({"source": pa.int32(), **types})
-
-
-def _table(pa: Any, rows: Sequence[tuple[Source, Input]], sources: Mapping[Source, int]) -> Any:
-    columns = [[sources[source] for source, _ in rows]]
-    columns += [list(column) for column in zip(*(one for _, one in rows), strict=True)]
-    schema = _schema(pa)
-    return pa.table(
-        [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)], schema=schema
+    if not first and not plan.sizes:
+        raise SourceError(f"there are no pictures in {', '.join(map(str, sources))}")
+    plan.path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema(
+        {f.name: pa.int64() if "int" in str(f.type) else pa.string() for f in fields(Picture)}
     )
+    with (
+        beside_others(plan.path),
+        atomic_file(plan.path) as temporary,
+        parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
 
+        def write(group: Sequence[Picture]) -> None:
+            columns = zip(*map(_row, group), strict=True)
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
+            writer.write_table(pa.table(arrays, schema=schema), row_group_size=len(group))
 
-def _inputs(file: Any, shard: int, sources: Sequence[Source]) -> list[tuple[Source, Input]]:
-    columns = [column.to_pylist() for column in file.read_row_group(shard).columns]
-    return [(sources[row[0]], Input(*row[1:])) for row in zip(*columns, strict=True)]
+        for shard in range(len(plan.sizes)):
+            write([(mended or {}).get(_id(p), p) for p in plan.inputs(shard)])
+        rest = chain(first, rows)
+        while group := list(islice(rest, plan.facts["shard_size"])):
+            write(group)
+        stored = {"facts": dict(plan.facts), "digest": digest or passing.sha256.hexdigest()}
+        writer.add_key_value_metadata({FOOTER_KEY: json.dumps(stored, sort_keys=True)})
+    new = Plan.read(plan.folder)
+    assert new is not None
+    return new

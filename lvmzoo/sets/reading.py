@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,25 @@ from torch import Tensor
 
 from lvmzoo.extra import needed
 from lvmzoo.files import expand_user
-from lvmzoo.sets.plan import Plan
-from lvmzoo.sets.shards import Worker, missing, shard_path
-from lvmzoo.sets.sources import INFO_NAME
+from lvmzoo.sets.making import INFO_NAME
+from lvmzoo.sets.plan import Plan, missing, shard_path
 
 __all__ = ["LatentSet", "read_latents"]
 
 
 class LatentSet:
-    """The latents of a data set; `read_latents` opens one.
+    """The latents of a data set; `read_latents` opens one, and a `DataLoader` takes it.
 
     Arguments:
         plan: What the set is.
-        info: What its `_lvmzoo.json` says: entry, weights, columns, counts and more.
+        info: What its `set.json` says: entry, weights, columns, counts and more.
 
     Example:
         >>> from PIL import Image
         >>> from lvmzoo.cli import main
         >>> Image.new("L", (28, 28)).save("black.png")
-        >>> main("encode vae_mnist black.png -o latents/".split(), standalone_mode=False)
-        >>> [batch.shape for batch in lvmzoo.read_latents("latents/").batches(256)]
+        >>> main("encode vae_mnist black.png -o latents".split(), standalone_mode=False)
+        >>> [batch.shape for batch in lvmzoo.read_latents("latents").batches(256)]
         [torch.Size([1, 16])]
     """
 
@@ -39,6 +39,14 @@ class LatentSet:
 
     def __len__(self) -> int:
         return int(self.info["counts"]["rows"])
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return the latent of a row; from the first on all are in memory."""
+        return self._whole[index]
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        return self.tensor()
 
     def __repr__(self) -> str:
         return f"LatentSet({len(self):,} of {self.info['entry']}, {self.shape}, {self.folder})"
@@ -73,22 +81,23 @@ class LatentSet:
         Raises:
             ValueError: There is no such column.
         """
-        self._check(column)
-        whole = torch.empty(len(self), *self.shape, dtype=self._dtype(column), device="cpu")
-        done = 0
-        for part in self._parts(column):
-            whole[done : done + len(part)] = part
-            done += len(part)
-        return whole
+        parts = list(self.batches(2**16, column))
+        dtype = getattr(torch, self.info["columns"][column]["dtype"])
+        return torch.cat([torch.empty(0, *self.shape, dtype=dtype, device="cpu"), *parts])
 
     def batches(self, size: int, column: str = "latents") -> Iterator[Tensor]:
-        """Yield a column of latents in order, (n, *shape) with n at most `size`, shard by shard.
+        """Yield a column of latents in order, (n, *shape) with n at most `size`, as they are read.
 
-        Memory holds a shard at a time.
+        Raises:
+            ValueError: There is no such column.
         """
-        self._check(column)
-        for part in self._parts(column):
-            yield from part.split(size)
+        if column not in self.info["columns"]:
+            has = ", ".join(self.info["columns"])
+            raise ValueError(f"{self.folder} has no latents {column!r} but {has}")
+        for batch in self.dataset.to_batches(columns=[column], batch_size=size):
+            if len(batch):
+                values = batch.column(0).flatten().to_numpy().reshape(len(batch), *self.shape)
+                yield torch.from_numpy(values.copy())
 
     def labels(self, classes: Sequence[str] = ()) -> Tensor | None:
         """Return the labels as class indices (N,) int64; None if not every row has one.
@@ -107,27 +116,9 @@ class LatentSet:
         index = _class_indices(encoded.dictionary.to_pylist(), classes, self.folder)
         return index[torch.from_numpy(encoded.indices.to_numpy().astype(np.int64))]
 
-    def _parts(self, column: str) -> Iterator[Tensor]:
-        parquet = needed("pyarrow.parquet")
-        for path in self.shards:
-            table = parquet.read_table(path, columns=[column], memory_map=True)
-            for chunk in table.column(0).chunks:
-                values = chunk.flatten().to_numpy().reshape(len(chunk), *self.shape)
-                yield torch.from_numpy(values.copy())
-
-    def _check(self, column: str) -> None:
-        if column not in self.info["columns"]:
-            has = ", ".join(self.info["columns"])
-            raise ValueError(f"{self.folder} has no latents {column!r} but {has}")
-
-    def _dtype(self, column: str) -> torch.dtype:
-        name = self.info["columns"][column]["dtype"]
-        dtype: torch.dtype = getattr(torch, name)
-        return dtype
-
 
 def read_latents(folder: str | Path) -> LatentSet:
-    """Open a folder that `lvmzoo encode NAME SOURCE... -o FOLDER/` has written.
+    """Open a folder that `lvmzoo encode NAME SOURCE... -o FOLDER` has written.
 
     Arguments:
         folder: The folder; all its shards must be there.
@@ -140,8 +131,8 @@ def read_latents(folder: str | Path) -> LatentSet:
         >>> from PIL import Image
         >>> from lvmzoo.cli import main
         >>> Image.new("L", (28, 28)).save("black.png")
-        >>> main("encode vqvae_mnist black.png -o codes/".split(), standalone_mode=False)
-        >>> latents = lvmzoo.read_latents("codes/")
+        >>> main("encode vqvae_mnist black.png -o codes".split(), standalone_mode=False)
+        >>> latents = lvmzoo.read_latents("codes")
         >>> latents.info["entry"], len(latents), latents.tensor().shape
         ('vqvae_mnist', 1, torch.Size([1, 8, 8]))
     """
@@ -151,7 +142,7 @@ def read_latents(folder: str | Path) -> LatentSet:
         raise ValueError(f"{folder} is no folder that `lvmzoo encode` has written")
     if plan.facts["kind"] != "latents":
         raise ValueError(f"{folder} holds {plan.facts['kind']}, no latents")
-    absent = len(missing(plan, Worker()))
+    absent = len(missing(plan))
     info: dict[str, Any] = {}
     if (folder / INFO_NAME).exists():
         info = json.loads((folder / INFO_NAME).read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lvmzoo.checks import check_tensor
 from lvmzoo.models.base import require_range
-from lvmzoo.models.variational import VariationalModel
+from lvmzoo.models.vae import VariationalModel
 
 __all__ = ["LinearVAE", "LinearVAEConfig"]
 

@@ -13,7 +13,7 @@ from support import ROOT
 from support.limits import no_space
 from support.runs import points_run, vqvae_run, with_options
 
-from training.loop import fit, fit_entry
+from training.train import fit, fit_entry
 
 KILLS = 20
 

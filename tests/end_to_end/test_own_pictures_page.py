@@ -86,7 +86,7 @@ def test_the_page_works_as_it_stands(desk):
     said = {line: follow(line, desk) for line in lines}
     first = said[lines[0]].splitlines()
     assert first[0].startswith("openmoji: 36 pictures in 3 classes (flags 12, food-drink 12,")
-    assert "96x96 pixels, resized to 64x64" in first[0]
+    assert "; 64x64 pixels" in first[0]
     assert "16 x 16 = 256 codes per picture" in first[1]
     assert first[-1] == "runs/emoji is complete"
     metrics = json.loads(next(out for line, out in said.items() if "training.evaluate" in line))

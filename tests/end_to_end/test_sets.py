@@ -24,7 +24,7 @@ def test_workers_that_are_killed_and_run_again_equal_one_that_is_not(vqvae_folde
         (source / f"{i:03d}.png").write_bytes(bad[i // 20 % 4] if i % 20 == 19 else png)
 
     def start(output: str, worker: str) -> subprocess.Popen:
-        words = ["encode", vqvae_folder, source, "-o", f"{tmp_path / output}/"]
+        words = ["encode", vqvae_folder, source, "-o", tmp_path / output]
         words += ["--shard-size", 25, "--worker", worker]
         command = [sys.executable, "-m", "lvmzoo", *map(str, words)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -41,12 +41,12 @@ def test_workers_that_are_killed_and_run_again_equal_one_that_is_not(vqvae_folde
         running[i] = start("killed", f"{i}/2")
     assert [process.wait() for process in running] == [0, 0]
     whole, killed = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        {p.name: p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
         for name in ("whole", "killed")
     )
     assert whole == killed
     assert len(read_latents(tmp_path / "killed").dataset.to_table()) == 570
-    assert pq.read_table(tmp_path / "killed/_failures.parquet").num_rows == 30
+    assert pq.read_table(tmp_path / "killed/__lvmzoo__/failures.parquet").num_rows == 30
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_a_ray_cluster_that_loses_a_machine_gives_what_the_command_gives(vqvae_f
     source = make_sources(tmp_path / "in")
     for i, png in enumerate(pngs(300, seed=4)):
         (source / f"dog/more{i:03d}.png").write_bytes(png)
-    call("encode", vqvae_folder, source / "dog", "-o", f"{tmp_path / 'out'}/")
+    call("encode", vqvae_folder, source / "dog", "-o", tmp_path / "out")
     table = read_latents(tmp_path / "out").dataset.to_table()
     expected = dict(zip(table["key"].to_pylist(), table["latents"].to_pylist(), strict=True))
     assert len(expected) == 315

@@ -254,10 +254,10 @@ def test_networks_of_ones_own(tmp_path):
     assert equal(again, model)
     again.save_pretrained(tmp_path / "again")
     assert contents(tmp_path / "again") == contents(tmp_path)
-    with pytest.raises(CheckpointError, match=r"saved with networks of its own; .*encoder=\.\.\."):
+    with pytest.raises(CheckpointError, match=r"with networks of its own: .*with encoder="):
         Open.from_pretrained(tmp_path)
     Open(VAE.Config(**SIZES)).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"with those of its config; .*with no networks"):
+    with pytest.raises(CheckpointError, match="networks of its class: load it without enc"):
         Open.from_pretrained(tmp_path, encoder=encoder())
 
 

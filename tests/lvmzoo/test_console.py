@@ -44,7 +44,7 @@ def test_each_kind_of_conversion_is_noted_once(vae_folder, pictures, out):
         assert call("score", vae_folder, pictures, "--batch-size", batch_size)[1] == expected
     (pictures / "05.tif").write_bytes(b"")
     stderr = call("score", vae_folder, pictures, "--batch-size", 1, status=1)[1]
-    assert stderr.splitlines()[0].startswith(f"note: {pictures}/01.tif and 2 more")
+    assert stderr.splitlines()[0].startswith(f"note: {pictures}/01.tif and 7 more")
     assert stderr.splitlines()[-1] == f"Error: {pictures}/05.tif is empty"
 
 

@@ -1,7 +1,5 @@
 """Models under torch.compile, torch.export, torch.func and torch.jit.trace."""
 
-import warnings
-
 import pytest
 import torch
 from support.calls import deterministic_calls, random_calls, run
@@ -95,15 +93,6 @@ def test_exported_methods_take_any_batch_size(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vmap_over_examples(kind):
-    model = make_tiny(kind)
-    for method, tensors, keywords in deterministic_calls(model):
-        module = Method(model, method, keywords)
-        got = vmap(lambda *t, f=module: f(*(x[None] for x in t)))(*tensors)
-        close(got[:, 0], run(model, method)(*tensors, **keywords))
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_jacobian_of_the_decoder_and_of_the_density(kind):
     model = make_tiny(kind)
     for method, tensors, keywords in deterministic_calls(model, 2):
@@ -146,34 +135,11 @@ def test_gradients_of_single_examples(kind):
                 torch.testing.assert_close(got[name][i], weight.grad, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
-def test_tracing_warns_of_nothing(kind):
-    model = make_tiny(kind)
-    for (method, tensors, _), (_, others, _) in zip(
-        deterministic_calls(model, 3), deterministic_calls(model, 5), strict=True
-    ):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", torch.jit.TracerWarning)
-            warnings.simplefilter("error", RuntimeWarning)
-            traced = torch.jit.trace_module(model, {method: tensors})
-        close(getattr(traced, method)(*others), run(model, method)(*others))
-
-
-def test_shapes_are_checked_in_graphs_too():
-    model, narrow = make_tiny("VAE"), torch.rand(2, 1, 32, 31)
-    with pytest.raises(ValueError, match="shape"):
-        torch.jit.trace_module(model, {"encode": (narrow,)})
-    with pytest.raises(ValueError, match="shape"):
-        vmap(lambda x: model.encode(x[None]))(narrow)
-    with pytest.raises(Exception, match="shape"):
-        torch.compile(model.encode, backend="eager", fullgraph=True)(narrow)
-
-
-def test_checks_of_values_come_back_after_a_graph():
+def test_shapes_are_checked_in_graphs_and_values_again_after_them():
     model = make_tiny("VAE")
+    with pytest.raises(Exception, match="shape"):
+        torch.compile(model.encode, backend="eager", fullgraph=True)(torch.rand(2, 1, 32, 31))
     x = torch.full((2, 1, 32, 32), 2.0)
-    vmap(lambda x: model.encode(x[None]))(x)
     torch.compile(model.encode, backend="eager")(x)
     with pytest.raises(ValueError, match="must lie in"):
         model.encode(x)

@@ -15,6 +15,7 @@ def make_tiny(kind: str) -> ZooModel:
     images = {"in_channels": 1, "latent_dim": 4, "channels": (4, 4, 8)}
     images |= {"dataset": "mnist", "classes": DIGITS}
     codes = {"in_channels": 1, "image_size": 16, "channels": 8, "residual_channels": 4}
+    codes |= {"width": 8, "stem_width": 8, "residual_layers": 1, "norm_groups": 2}
     codes |= {"num_codes": 7, "prior_embedding": 4, "prior_channels": 8, "prior_hidden": 8}
     codes |= {"prior_layers": 2, "classes": DIGITS}
     torch.manual_seed(0)

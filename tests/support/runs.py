@@ -96,11 +96,9 @@ def vqvae_run(
     return EntryRun.plan(info, recipe, (data, data), out, chosen)
 
 
-def recipe_of(
-    name: str, settings: tuple[str, ...] = (), variants: tuple[str, ...] = ()
-) -> EntryRecipe:
+def recipe_of(name: str, settings: tuple[str, ...] = (), **options: Any) -> EntryRecipe:
     """Read the recipe of an entry."""
-    return families.recipe_of(model_info(name), settings, variants)
+    return families.recipe_of(model_info(name), settings, **options)
 
 
 def final(out: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:

@@ -9,6 +9,7 @@ from support.command import call
 from support.sources import pngs
 
 import lvmzoo
+from training.run import read_run
 from training.train import main
 
 NAME = "vqvae_gated_cifar10"
@@ -34,11 +35,11 @@ def test_a_prior_is_trained_on_codes(tmp_path):
     assert result.exit_code == 0, result.output
     log = [json.loads(line) for line in (tmp_path / "run/prior/log.jsonl").read_text().splitlines()]
     assert len(log) == 2
-    record = json.loads((tmp_path / "run/run.json").read_text())
-    assert record["examples"] == 18  # and 2 for validation
-    assert record["settings"] == ["epochs=2", "batch_size=8", "augment=none"]
-    assert record["options"] == ["--codes", "codes"]
-    assert record["data_source"] == "20 codes of pictures, by vqvae_cifar10"
+    record = read_run(tmp_path / "run")
+    assert record.examples == 18  # and 2 for validation
+    assert record.settings == ["epochs=2", "batch_size=8", "augment=none"]
+    assert record.options == ["--codes", "codes"]
+    assert record.data_source == "20 codes of pictures, by vqvae_cifar10"
     model = lvmzoo.from_pretrained(tmp_path / "run")
     assert model.sample(2, labels="cat", generator=torch.Generator()).shape == (2, 3, 32, 32)
 
@@ -47,18 +48,16 @@ def test_codes_without_labels_train_without_them(tmp_path):
     codes = encode(tmp_path, classes=())
     result = train(NAME, "--codes", codes, "--out", tmp_path / "run", *SHORT)
     assert result.exit_code == 0, result.output
-    record = json.loads((tmp_path / "run/run.json").read_text())
-    assert record["settings"][-2:] == ["augment=none", "label_dropout=1"]
+    assert read_run(tmp_path / "run").settings[-2:] == ["augment=none", "label_dropout=1"]
 
 
 @pytest.mark.parametrize(
     ("entry", "encoder", "classes", "message"),
     [
         (NAME, "vqvae_svhn", ("cat",), "another autoencoder than that of vqvae_gated_cifar10"),
-        (NAME, "vae_cifar10", ("cat",), "holds no codes but latents of a VAE"),
+        (NAME, "vae_cifar10", ("cat",), "holds latents of a VAE, not codes"),
         (NAME, "vqvae_cifar10", ("lion",), "has the label 'lion', which is no class: airplane"),
         ("vqvae_cifar10", "vqvae_cifar10", ("cat",), "trains autoencoder and prior; codes are for"),
-        ("vae_cifar10", "vqvae_cifar10", ("cat",), "trains model; codes are for an entry that"),
     ],
 )
 def test_codes_that_do_not_fit_are_refused(tmp_path, entry, encoder, classes, message):
@@ -69,9 +68,6 @@ def test_codes_that_do_not_fit_are_refused(tmp_path, entry, encoder, classes, me
     assert not (tmp_path / "run").exists()
 
 
-def test_codes_are_in_place_of_pictures(tmp_path):
-    (tmp_path / "a").mkdir()
-    result = train(NAME, "--codes", tmp_path / "a", "--images", tmp_path / "a")
-    assert "--codes excludes --images and --config" in result.output
-    result = train(NAME, "--codes", tmp_path / "a")
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    result = train(NAME, "--codes", tmp_path)
     assert "is no folder that `lvmzoo encode` has written" in result.output

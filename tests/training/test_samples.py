@@ -1,4 +1,4 @@
-"""How images that a model makes compare with real ones."""
+"""How images that a model makes compare with real ones, and the classifiers that judge them."""
 
 from dataclasses import replace
 
@@ -7,13 +7,65 @@ import torch
 from support.factories import make_tiny
 from support.runs import noise
 
-import lvmzoo
+from lvmzoo.registry import DATASETS
 from training import samples
-from training.classifier import Classifier
 from training.data import as_input
 from training.families import family_of
-from training.families.base import Made
-from training.samples import has_samples, measure_samples
+from training.families.base import SampleSet
+from training.samples import (
+    Classifier,
+    measure_samples,
+    read_classifier_recipe,
+    trained_classifier,
+)
+
+NAMES = sorted(path.stem for path in samples.RECIPES.glob("*.toml"))
+
+
+def sides():
+    """Noise whose left half is dark in the second class."""
+    data = noise(48, ("bright", "dark"))
+    labels = torch.arange(48) % 2
+    data.x[labels == 1, :, :, :16] //= 4
+    return replace(data, labels=labels)
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe that is soon through, in place of those of the data sets."""
+    monkeypatch.setattr(samples, "RECIPES", tmp_path)
+    path = tmp_path / "sides.toml"
+    path.write_text("epochs = 6\nwidth = 2\nbatch_size = 8\naugment = ['shift']\n")
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_classifier_recipe_is_valid_and_of_a_data_set(name):
+    assert read_classifier_recipe(name).epochs >= 1
+    assert DATASETS[name].shape[1:] == (32, 32)
+
+
+def test_a_classifier_learns_and_is_trained_once_for_a_recipe_and_data(
+    recipe, tmp_path, monkeypatch
+):
+    data, folder = sides(), tmp_path / "kept"
+    before = torch.get_rng_state()
+    first = trained_classifier("sides", data, folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.no_grad():
+        assert (first(as_input(data.x)).argmax(1) == data.labels).float().mean() > 0.9
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "fit_classifier", None)
+        again = trained_classifier("sides", data, folder)
+    assert not again.training
+    pairs = zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+    anew = trained_classifier("sides", data, tmp_path / "elsewhere")
+    assert torch.equal(anew.head.weight, first.head.weight)  # of the same seed
+    trained_classifier("sides", data.take(slice(0, 40)), folder)
+    recipe.write_text("epochs = 1\nwidth = 2\n")
+    trained_classifier("sides", data, folder)
+    assert len([*folder.iterdir()]) == 3
 
 
 @pytest.fixture
@@ -27,106 +79,49 @@ def digits(n, seed=0):
     return replace(data, x=data.x[:, :1])
 
 
-def test_images_but_no_points_are_compared():
-    assert has_samples(lvmzoo.model_info("vqvae_svhn"))
-    assert has_samples(lvmzoo.model_info("vlae_mnist"))
-    assert not has_samples(lvmzoo.model_info("vae2d_gaussian1"))
-
-
 @pytest.fixture
 def measure(judge, monkeypatch):
     """Compare what a function of the real images makes with them."""
 
     def found(make, real, train):
-        model = make_tiny("VAE")
-        monkeypatch.setattr(
-            type(family_of("VAE")), "make", lambda self, model, real: iter([make(real)])
-        )
-        return measure_samples(model, judge, real, train)
+        family = type(family_of("VAE"))
+        monkeypatch.setattr(family, "sample_sets", lambda self, model, real: iter([make(real)]))
+        return measure_samples(make_tiny("VAE"), judge, real, train)
 
     return found
 
 
-def test_the_same_images_are_perfect_and_others_are_not(measure):
+def test_the_same_images_are_perfect_and_others_are_not(measure, judge):
     real, train = digits(30), digits(40, seed=1)
-    result = measure(lambda r: Made("same", as_input(r.x), r.labels), real, train)
-    assert result["images"] == 30
-    first, same = result["kinds"]
-    assert (first["title"], same["title"]) == ("training images", "same")
-    assert same["metrics"]["frechet"] == pytest.approx(0, abs=1e-4)
-    for name in ("precision", "recall", "coverage"):
-        assert same["metrics"][name] == 1
-    # As of the whole split, since these are all of it.
-    assert same["metrics"]["recognised"] == result["accuracy"]
-    assert "recognised" not in first["metrics"]
-
-    result = measure(lambda r: Made("black", torch.zeros(30, 1, 32, 32)), real, train)
-    black = result["kinds"][1]["metrics"]
-    assert black["frechet"] > 10 * first["metrics"]["frechet"] > 0
-    assert black["coverage"] == black["recall"] == 0
-    assert first["metrics"]["coverage"] > 0.5
-
-
-def test_as_many_images_of_each_kind_are_compared(measure, monkeypatch):
-    monkeypatch.setattr(samples, "IMAGES", 12)
-    seen = []
-
-    def make(real):
-        seen.append(real)
-        return Made("same", as_input(real.x), real.labels)
-
-    result = measure(make, digits(40), digits(30, seed=1))
-    assert result["images"] == len(seen[0]) == 12
-    assert seen[0].labels.tolist() != [*range(10), 0, 1]  # not the first ones
-    measure(make, digits(40), digits(30, seed=1))
-    assert torch.equal(seen[0].x, seen[1].x)
-
-
-def test_the_accuracy_is_that_of_the_whole_split(measure, judge):
-    real = digits(40)
-    result = measure(lambda r: Made("same", as_input(r.x)), real, digits(20))
+    result = measure(lambda r: SampleSet("same", as_input(r.x), r.labels), real, train)
+    assert result.images == 30
     with torch.no_grad():
         right = judge(as_input(real.x)).argmax(1) == real.labels
-    assert result["accuracy"] == right.double().mean().item()
+    assert result.accuracy == right.double().mean().item()
+    first, same = result.kinds
+    assert (first.title, same.title) == ("training images", "same")
+    assert same.metrics["frechet"] == pytest.approx(0, abs=1e-4)
+    assert [same.metrics[name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert same.metrics["recognised"] == result.accuracy
+    assert "recognised" not in first.metrics
+    result = measure(lambda r: SampleSet("black", torch.zeros(30, 1, 32, 32)), real, train)
+    black = result.kinds[1].metrics
+    assert black["frechet"] > 10 * first.metrics["frechet"] > 0
+    assert black["coverage"] == black["recall"] == 0
+    assert first.metrics["coverage"] > 0.5
 
 
-@pytest.mark.parametrize(
-    ("kind", "more"),
-    [
-        ("VAE", []),
-        ("VLAE", []),
-        ("VQVAE", []),
-        ("gated VQVAE", [f"samples given the class, guidance {w}" for w in (0, 1, 2, 4)]),
-    ],
-)
-def test_every_kind_of_image_is_made(kind, more, judge):
+@pytest.mark.parametrize("kind", ["VAE", "VLAE", "VQVAE", "gated VQVAE"])
+def test_every_kind_of_image_is_made_from_fixed_seeds(kind, judge):
     model = make_tiny(kind)
+    more = [f"samples given the class, guidance {w}" for w in (0, 1, 2, 4)] * ("gated" in kind)
     size = model.image_shape[1]
-    real, train = digits(12), digits(12, seed=1)
-    real, train = (replace(s, x=s.x[:, :, :size, :size]) for s in (real, train))
+    real, train = (replace(s, x=s.x[:, :, :size, :size]) for s in (digits(12), digits(12, seed=1)))
     result = measure_samples(model, judge, real, train)
-    titles = [k["title"] for k in result["kinds"]]
+    titles = [k.title for k in result.kinds]
     assert titles == ["training images", "reconstructions", "samples", *more]
     known = family_of(type(model).__name__).sample_metrics
-    for found in result["kinds"]:
-        labelled = found["title"] not in ("training images", "samples")
-        assert found["metrics"].keys() == known.keys() - (set() if labelled else {"recognised"})
-    again = measure_samples(model, judge, real, train)
-    assert again == result
-
-
-def test_samples_of_a_class_are_of_the_classes_of_the_real_images(monkeypatch):
-    model, asked = make_tiny("gated VQVAE"), []
-    draw = type(model).sample
-
-    def sample(self, n, **options):
-        asked.append((options.get("labels"), options.get("guidance")))
-        return draw(self, n, **options)
-
-    monkeypatch.setattr(type(model), "sample", sample)
-    real = digits(7)
-    real = replace(real, x=real.x[:, :, :16, :16], labels=torch.tensor([1, 1, 4, 9, 9, 9, 0]))
-    made = list(family_of("VQVAE").make(model, real))
-    assert [guidance for _, guidance in asked] == [None, 0, 1, 2, 4]
-    assert all(torch.equal(labels, real.labels) for labels, _ in asked[1:])
-    assert all(torch.equal(m.labels, real.labels) for m in made[2:])
+    for found in result.kinds:
+        labelled = found.title not in ("training images", "samples")
+        assert found.metrics.keys() == known.keys() - (set() if labelled else {"recognised"})
+    assert measure_samples(model, judge, real, train) == result

@@ -1,48 +1,196 @@
-"""The command `training.train`, in this process and in others that are killed."""
+"""`training.train`: whatever interrupts it, it ends as an undisturbed run does."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
+import torch
 from click.testing import CliRunner
 from support import ROOT
-from support.runs import final, points_run, vqvae_run, without_times
+from support.runs import (
+    autoencoder_run,
+    final,
+    images_run,
+    points_run,
+    vqvae_run,
+    with_options,
+    without_times,
+)
 
-from training.loop import fit, fit_entry
-from training.train import main, prepare_out
+import lvmzoo
+from lvmzoo import CheckpointError
+from lvmzoo.checkpoint import read_component
+from training import checkpoints
+from training.run import TrainingError, read_run
+from training.train import fit, fit_entry, main, remove_run
+from training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("few_revival_images")
+
+RUNS = pytest.mark.parametrize("make", [points_run, images_run, autoencoder_run])
 
 
-def start(out, *options, limit=None):
+def same_end(one, other):
+    """Whether two folders hold the same last checkpoint, bit for bit, and log."""
+    (tensors, log), (tensors_too, log_too) = final(one), final(other)
+    assert tensors.keys() == tensors_too.keys()
+    assert all(torch.equal(tensors[name], tensors_too[name]) for name in tensors)
+    return without_times(log) == without_times(log_too)
+
+
+@pytest.mark.parametrize("make", [points_run, images_run])
+def test_a_run_interrupted_after_every_step_ends_bit_identical(tmp_path, make):
+    whole = make(tmp_path / "whole")
+    assert fit(whole)
+    pieces = with_options(make(tmp_path / "pieces"), deadline=0.0)  # one step at a time
+    calls = 1
+    while not fit(pieces):
+        calls += 1
+    assert calls == whole.total_steps
+    assert same_end(whole.out, pieces.out)
+    for name in ("model.safetensors", "config.json"):
+        assert (whole.out / name).read_bytes() == (pieces.out / name).read_bytes()
+
+
+def test_an_entry_interrupted_after_every_step_ends_bit_identical(tmp_path, capsys):
+    settings = ("prior.dropout=0.2", "weight_decay=0.01")
+    assert fit_entry(vqvae_run(tmp_path / "whole", settings=settings))
+    pieces = vqvae_run(tmp_path / "pieces", settings=settings, deadline=0.0)
+    calls = 1
+    while not fit_entry(pieces):
+        calls += 1
+        assert calls < 40
+    assert "stopped before the prior; go on with --resume\n" in capsys.readouterr().out
+    for component in ("autoencoder", "prior"):
+        assert same_end(tmp_path / "whole" / component, tmp_path / "pieces" / component)
+        files = [tmp_path / name / f"{component}.safetensors" for name in ("whole", "pieces")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_entry_is_trained_in_two_runs_and_loads(tmp_path):
+    folder = tmp_path / "vqvae_svhn"
+    entry = vqvae_run(folder)
+    assert fit_entry(entry)
+    model, record = lvmzoo.from_pretrained(folder), read_run(folder)
+    for component in model.COMPONENTS:
+        whole = (folder / f"{component}.safetensors").read_bytes()
+        assert whole == (folder / component / f"{component}.safetensors").read_bytes()
+        assert record.components[component].component == component
+        assert len((folder / component / "log.jsonl").read_text().splitlines()) == 2
+    autoencoder, prior = (read_component(path) for path in entry.files.values())
+    assert {t.dtype for t in autoencoder.tensors.values()} == {torch.float16}
+    assert prior.metadata["autoencoder"] == autoencoder.sha256
+    assert [*record.components] == ["autoencoder", "prior"]
+    assert record.given == {"autoencoder": autoencoder.sha256}
+    assert (record.settings, record.variants) == ([*entry.recipe.settings], [])
+    with pytest.raises(TrainingError, match=r"recipe \(epochs\) differs"):
+        fit_entry(vqvae_run(folder, settings=("autoencoder.epochs=3",)))
+
+
+def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tmp_path):
+    run = with_options(points_run(tmp_path / "run", epochs=8), checkpoint_every=0.0)
+    fit(run)
+    losses = [line["validation"]["loss"] for line in final(run.out)[1]]
+    assert losses[-1] < losses[0] - 0.5
+    assert len(list(run.out.glob("checkpoint-*"))) == 2  # the latest ones
+    model = lvmzoo.from_pretrained(run.out)
+    assert isinstance(model, lvmzoo.VAE2D)
+    assert not model.training
+    record = read_run(run.out)
+    assert (record.recipe["epochs"], record.steps) == (8, 40)
+
+
+def test_whoever_asks_for_bfloat16_is_told_of_float32(monkeypatch, tmp_path, capsys):
+    for has in (False, True):
+        monkeypatch.setattr("training.trainer.has_bfloat16", lambda device, has=has: has)
+        fit(images_run(tmp_path / f"run-{has}", epochs=1, precision="bf16"))
+        told = "the model trains in float32, which takes longer" in capsys.readouterr().out
+        assert told == (not has)
+
+
+@RUNS
+def test_damaged_checkpoints(tmp_path, capsys, make):
+    whole = make(tmp_path / "whole")
+    fit(whole)
+    run = with_options(make(tmp_path / "run"), checkpoint_every=0.0)
+    fit(run)
+    latest = max(run.out.glob("checkpoint-*"))
+    data = bytearray(latest.read_bytes())
+    data[-1] ^= 1
+    latest.write_bytes(data)
+    assert checkpoints.load_latest(run.out).facts["step"] == run.total_steps - 1
+    assert "going back" in capsys.readouterr().err
+    fit(run)
+    assert same_end(whole.out, run.out)
+    for path in run.out.glob("checkpoint-*"):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"every checkpoint in .* is damaged"):
+        fit(run)
+
+
+@RUNS
+@pytest.mark.parametrize("checkpoint_every", [0.0, math.inf])
+def test_a_dead_run_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path, monkeypatch, make, checkpoint_every
+):
+    run = make(tmp_path / "run", epochs=4)
+    assert not fit(with_options(run, deadline=0.0))
+    with monkeypatch.context() as patch:
+        # The loss of the next step is still finite, the weights that it leaves are not.
+        patch.setattr(Trainer, "learning_rate", lambda trainer: math.nan)
+        what = "weights became infinite or NaN" if checkpoint_every == 0 else "loss became nan"
+        step = 2 if checkpoint_every == 0 else run.steps_per_epoch
+        with pytest.raises(TrainingError, match=f"the {what} at or shortly before step {step};"):
+            fit(with_options(run, checkpoint_every=checkpoint_every))
+    saved = checkpoints.load_latest(run.out)
+    assert saved.facts["step"] == 1
+    assert all(torch.isfinite(t).all() for t in saved.tensors.values())
+    assert fit(run)
+
+
+def test_the_best_epoch_is_exported(tmp_path, monkeypatch):
+    fit(images_run(tmp_path / "two", schedule="constant"))
+    losses = {3: 5.0, 6: 3.0, 9: 4.0}  # of three epochs
+    monkeypatch.setattr(Trainer, "validate", lambda self, model: {"loss": losses[self.step]})
+    best = images_run(tmp_path / "best", schedule="constant", epochs=3, export="best")
+    fit(with_options(best, checkpoint_every=0.0))
+    two = (tmp_path / "two/model.safetensors").read_bytes()
+    assert (best.out / "model.safetensors").read_bytes() == two
+    assert read_run(best.out).exported_epoch == 2
+    pieces = with_options(replace(best, out=tmp_path / "pieces"), deadline=0.0)
+    pieces.out.mkdir()
+    while not fit(pieces):
+        pass
+    assert (pieces.out / "model.safetensors").read_bytes() == two
+
+
+def start(out, *options, limit=None, **more):
     command = ["timeout", str(limit)] if limit else []
     command += [sys.executable, "-m", "training.train", "vae2d_gaussian1", "--out", str(out)]
     settings = ["--set", "epochs=40", "--set", "batch_size=1000", "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, *settings, *options], cwd=ROOT, env=environment)
+    return subprocess.Popen([*command, *settings, *options], cwd=ROOT, env=environment, **more)
 
 
-def test_a_run_killed_and_resumed_ends_bit_identical(tmp_path):
+def test_a_run_killed_and_resumed_ends_bit_identical_and_says_how_far_it_is(tmp_path):
     assert start(tmp_path / "whole").wait() == 0
-    out = tmp_path / "killed"
+    out, told = tmp_path / "killed", tmp_path / "told.txt"
     out.mkdir()
-    killed = 0
-    for wanted in (1, 3):  # checkpoints written by this process before it is killed
-        process = start(out, "--resume", "--checkpoint-every", "0.02s")
-        seen = set()
-        while process.poll() is None and len(seen) < wanted + 2:
-            seen |= {p.name for p in out.glob("checkpoint-*")}
+    with told.open("w") as file:
+        process = start(out, "--resume", "--checkpoint-every", "0.02s", stdout=file)
+        while process.poll() is None and told.read_text().count("epoch") < 3:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed == 2
+    assert process.wait() == -signal.SIGKILL
     assert start(out, "--resume").wait() == 0
-    assert (out / "model.safetensors").read_bytes() == (
-        tmp_path / "whole/model.safetensors"
-    ).read_bytes()
-    log, log_again = final(tmp_path / "whole")[1], final(out)[1]
-    assert without_times(log) == without_times(log_again)
+    assert same_end(tmp_path / "whole", out)
+    name = "model.safetensors"
+    assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.slow
@@ -53,33 +201,15 @@ def test_a_run_ends_well_before_its_time_limit(tmp_path):
     assert list((tmp_path / "run").glob("checkpoint-*"))
 
 
-def run_command(*arguments):
-    return CliRunner().invoke(main, list(arguments))
-
-
-def test_a_folder_with_content_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    result = run_command("vae2d_gaussian1", "--out", str(tmp_path))
-    assert result.exit_code == 2
-    assert "is not empty" in result.output
-    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_overwrite_removes_a_run_and_nothing_else(tmp_path):
-    run = points_run(tmp_path)
-    fit(run)
-    (tmp_path / "notes.txt").write_text("mine")
-    prepare_out(tmp_path, ["model"], resume=False, overwrite=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-
-
-@pytest.mark.usefixtures("few_revival_images")
-def test_overwrite_removes_the_runs_of_components(tmp_path):
+def test_overwriting_removes_a_run_and_nothing_else(tmp_path):
     entry = vqvae_run(tmp_path / "vqvae_svhn")
     assert fit_entry(entry)
     (entry.out / "prior" / "notes.txt").write_text("mine")
-    prepare_out(entry.out, list(entry.recipe.components), resume=False, overwrite=True)
-    assert sorted(p.name for p in entry.out.rglob("*") if p.is_file()) == ["notes.txt"]
+    (entry.out / "prior/scratch").mkdir()
+    remove_run(entry)
+    left = [p.name for p in entry.out.rglob("*") if p.is_file() and p.name != ".lock"]
+    assert left == ["notes.txt"]
+    assert not (entry.out / "prior/scratch").exists()
 
 
 @pytest.mark.parametrize(
@@ -90,15 +220,27 @@ def test_overwrite_removes_the_runs_of_components(tmp_path):
         (["vae2d_gaussian1", "--time-limit", "soon"], 2, "is not a duration"),
         (["vae2d_gaussian1", "--resume", "--overwrite"], 2, "exclude each other"),
         (["vae2d_gaussian1", "--images", "."], 2, "model of points"),
+        (["vae2d_gaussian1", "--baseline"], 1, "has no table [baseline]"),
         (["vqvae_svhn", "--set", "prior.train_on=all"], 2, "train_on must be the same"),
+        (["vae_cifar10", "--image-size", "64"], 2, "--image-size is for your own pictures"),
+        (["vae_cifar10", "--cache", "c"], 2, "--cache is for your own pictures"),
+        (["vae_cifar10", "--skip-unreadable"], 2, "--skip-unreadable is for your own pictures"),
     ],
 )
 def test_wrong_arguments_are_refused(tmp_path, arguments, code, message):
     out = tmp_path / "out"
-    result = run_command(*arguments, "--out", str(out))
+    result = CliRunner().invoke(main, [*arguments, "--out", str(out)])
     assert result.exit_code == code
     assert message in result.output
     assert not out.exists()
+
+
+def test_a_folder_with_content_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    result = CliRunner().invoke(main, ["vae2d_gaussian1", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "is not empty" in result.output
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_absent_data_are_refused_before_anything_is_written(tmp_path, monkeypatch):
@@ -106,17 +248,8 @@ def test_absent_data_are_refused_before_anything_is_written(tmp_path, monkeypatc
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.datasets.MNIST", offline)
-    out = tmp_path / "out"
-    result = run_command("vae_mnist", "--data", str(tmp_path), "--out", str(out))
+    arguments = ["vae_mnist", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
     assert "no MNIST under" in result.output
-    assert not out.exists()
-
-
-def test_a_short_recipe_that_is_not_there_is_refused(tmp_path):
-    settings = ["--set", "epochs=1", "--set", "batch_size=10000", "--device", "cpu"]
-    out = ["--out", str(tmp_path / "run")]
-    result = run_command("vae2d_gaussian1", "--short", *settings, *out)
-    assert result.exit_code == 1
-    assert "has no table [short]" in result.output
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "out").exists()

@@ -1,34 +1,19 @@
-"""One step of training: its noise, its rate, its precision, what it is given."""
+"""One step of training: its rate, its precision, what it is given, and what it waits for."""
 
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from support.runs import (
-    images_run,
-    points_run,
-    vqvae_run,
-    with_options,
-)
+from support.runs import images_run, points_run, vqvae_run, with_options
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lvmzoo import CheckpointError
 from training import checkpoints
-from training.generators import generator_for
-from training.loop import fit_entry
-from training.trainer import Trainer, TrainingError
+from training.train import fit_entry
+from training.trainer import Trainer, TrainingError, step_bytes
 
 pytestmark = pytest.mark.usefixtures("few_revival_images")
-
-
-def test_noise_and_order_depend_on_seed_stream_and_index_alone():
-    def draw(*key):
-        return torch.randn(4, generator=generator_for(*key))
-
-    assert torch.equal(draw(0, "noise", 5), draw(0, "noise", 5))
-    keys = [(0, "noise", 5), (0, "noise", 6), (0, "order", 5), (1, "noise", 5)]
-    draws = torch.stack([draw(*key) for key in keys])
-    assert len(draws.unique(dim=0)) == 4
 
 
 def test_the_schedule_warms_up_and_goes_down_to_zero(tmp_path):
@@ -38,27 +23,86 @@ def test_the_schedule_warms_up_and_goes_down_to_zero(tmp_path):
     for trainer.step in range(run.total_steps):
         rates.append(trainer.learning_rate())
     assert rates[0] == pytest.approx(0.02, rel=0.1)
-    assert max(rates) <= 0.1
     assert rates.index(max(rates)) == 4
+    assert max(rates) <= 0.1
     assert rates[-1] < 0.005
 
 
 @pytest.mark.parametrize("wanted", ["auto", "bf16", "float32"])
-def test_a_cpu_that_lacks_bfloat16_trains_in_float32(monkeypatch, tmp_path, wanted):
-    run = images_run(tmp_path, precision=wanted)
-    for has in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        trainer = Trainer(run)
-        assert trainer.precision == ("bf16" if has and wanted != "float32" else "float32")
-        with trainer.autocast():
-            assert torch.is_autocast_enabled("cpu") == (trainer.precision == "bf16")
+@pytest.mark.parametrize("has", [False, True])
+def test_bfloat16_is_for_hardware_that_has_it(monkeypatch, tmp_path, wanted, has):
+    monkeypatch.setattr("training.trainer.has_bfloat16", lambda device: has)
+    trainer = Trainer(images_run(tmp_path, precision=wanted))
+    assert trainer.precision == ("bf16" if has and wanted != "float32" else "float32")
+    with trainer.autocast():
+        assert torch.is_autocast_enabled("cpu") == (trainer.precision == "bf16")
+
+
+def test_settings_of_accelerate_do_not_change_a_step(monkeypatch, tmp_path):
+    def weights():
+        trainer = Trainer(images_run(tmp_path, precision="float32"))
+        for _ in range(2):
+            trainer.advance()
+        return trainer.weights
+
+    plain = weights()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
+    assert all(torch.equal(value, plain[name]) for name, value in weights().items())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+def test_a_gpu_that_is_not_there_is_refused_and_no_other_is_chosen(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="no CUDA device is available"):
         Trainer(with_options(points_run(tmp_path / "run"), device="cuda"))
+    monkeypatch.setattr("accelerate.state.is_mps_available", lambda *_: True)
+    assert Trainer(with_options(points_run(tmp_path / "run"), device="auto")).device.type == "cpu"
+
+
+class Waits(TorchDispatchMode):
+    """Counts operations whose result the host must wait for, were they on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.name() in ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal"):
+            self.seen.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_waits_for_nothing(tmp_path):
+    entry = vqvae_run(
+        tmp_path / "vqvae_svhn", settings=("autoencoder.revive_every=0", "prior.dropout=0")
+    )
+    assert fit_entry(entry)
+    vae = images_run(tmp_path / "vae", grad_clip=1.0)
+    for run in (points_run(tmp_path / "points"), vae, *entry.runs):
+        trainer = Trainer(run)
+        trainer.advance()
+        with Waits() as waits:
+            trainer.advance()
+        assert waits.seen == [], run.component
+
+
+def test_unequal_parts_of_a_batch_are_weighted(tmp_path, monkeypatch):
+    """The mean over processes of weighted losses is the loss of one process."""
+    run = images_run(tmp_path, batch_size=5, precision="float32", augment="none")
+    whole = Trainer(run)
+    arguments, weight = whole._batch()
+    assert weight == 1
+    expected = whole.module(**arguments).loss.item()
+    losses = []
+    for rank in (0, 1):
+        trainer = Trainer(run)
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.processes, "num_processes", 2)
+            patch.setattr(trainer.processes, "process_index", rank)
+            part, weight = trainer._batch()
+        assert len(part["x"]) == 3 - rank
+        losses.append(weight * trainer.module(**part).loss.item())
+    assert sum(losses) / 2 == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -83,3 +127,12 @@ def test_an_autoencoder_of_another_size_is_refused(tmp_path):
     info = replace(run.info, config={**run.info.config, "channels": 12})
     with pytest.raises(CheckpointError, match="another model or config"):
         Trainer(replace(run, info=info))
+
+
+def test_the_memory_of_a_step_grows_with_the_batch_and_is_shared_by_processes(tmp_path):
+    one, two = (images_run(tmp_path / str(n), batch_size=n) for n in (2, 4))
+    (parameters, small), (_, large) = step_bytes(one), step_bytes(two)
+    assert parameters == sum(p.numel() for p in Trainer(one).module.parameters())
+    states = 24 * parameters
+    assert large - states == 2 * (small - states) > 0
+    assert step_bytes(two, processes=2)[1] == small

@@ -9,7 +9,7 @@ import torch
 from support.web_page import call
 
 import lvmzoo
-from lvmzoo.priors.sampling import draw_noise
+from lvmzoo.models.pixelcnn import gumbel_noise
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def test_a_vqvae_encodes_scores_samples_and_completes_as_in_pytorch(both, name):
         nats = call(page, "codeLogProb", codes=codes, label=label)
         close(np.reshape(nats, (2, -1)).sum(1), model.code_log_prob(codes, label), LOGITS)
     shape = (*model.prior.grid, 2, model.config.num_codes)
-    noise = draw_noise(shape, seeded(2), model.prior.weight)
+    noise = gumbel_noise(shape, seeded(2), model.prior.weight)
     for theirs, ours in (
         ({}, {}),
         ({"temperature": 0.8, "topP": 0.9}, {"temperature": 0.8, "top_p": 0.9}),

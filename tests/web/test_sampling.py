@@ -1,9 +1,9 @@
-"""How the page draws a code, beside `lvmzoo.priors.sampling`."""
+"""How the page draws a code, beside `lvmzoo.sampling`."""
 
 import pytest
 import torch
 
-from lvmzoo.priors.sampling import draw_codes
+from lvmzoo.sampling import draw_codes
 
 DRAW = """({ drawCodes }, { logits, noise, numCodes, options }) =>
     Array.from(drawCodes(Float32Array.from(logits), Float32Array.from(noise), numCodes, options))"""

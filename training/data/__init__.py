@@ -6,7 +6,7 @@ from typing import Protocol
 
 from lvmzoo.registry import DATASETS, DataSet
 from training.data.bmnist import BinarisedMNIST
-from training.data.folders import OwnPictures, load_folder, read_folder
+from training.data.own import OwnPictures, load_folder, name_of, read_folder
 from training.data.rows import DataError, Rows, UnfinishedError, batch_size, make_rows, resident
 from training.data.split import Split, as_input, sha256
 from training.data.synthetic import Gaussian
@@ -25,6 +25,7 @@ __all__ = [
     "load_folder",
     "load_split",
     "make_rows",
+    "name_of",
     "read_folder",
     "resident",
     "sha256",

@@ -5,20 +5,33 @@ import io
 import json
 import math
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
-__all__ = ["DataError", "Rows", "UnfinishedError", "batch_size", "make_rows", "resident"]
+from lvmzoo.files import atomic_file
 
-_ROWS, _PIECES = "rows.npy", "pieces.jsonl"
+__all__ = [
+    "DataError",
+    "Rows",
+    "UnfinishedError",
+    "batch_size",
+    "make_rows",
+    "replace_rows",
+    "resident",
+]
+
+_ROWS, _DIGESTS, _PIECES = "rows.npy", "digests.bin", "pieces.jsonl"
+_DIGEST = 16  # bytes, of each row
 _PIECE_BYTES = 1 << 26
 # The batch, in pixels, that is measured or encoded at a time.
 _BATCH_PIXELS = 500 * 32 * 32
@@ -32,19 +45,20 @@ class UnfinishedError(Exception):
     """The time is up, and rows are not all made; the next call goes on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Some rows of a .npy file, read as if they were a tensor (N, ...).
 
     The file is mapped anew for each read, so that what was read leaves the process with the map
-    and memory does not grow with the rows that were seen.
+    and memory does not grow with the rows that were seen. It stays open, so that it can be read
+    even when another run has replaced it.
     """
 
-    path: Path
+    file: IO[bytes]
     offset: int  # of the first row in the file
     whole: tuple[int, ...]  # shape of all that the file holds
     kind: str  # numpy's name of the dtype
-    content: str  # SHA-256 of all that the file holds
+    digests: np.ndarray  # (N, 16) uint8, of all rows
     index: Tensor  # which rows count, in order
 
     @property
@@ -68,13 +82,18 @@ class Rows:
         """Bytes of all rows that count."""
         return self.shape.numel() * self.dtype.itemsize
 
+    @property
+    def content(self) -> bytes:
+        """What identifies the rows that count, in order, wherever they lie in the file."""
+        return bytes(self.digests[self.index.numpy()])
+
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """Read rows."""
         chosen = self.index[index].numpy()
-        rows = np.memmap(self.path, self.kind, "r", self.offset, self.whole)
+        rows = np.memmap(self.file, self.kind, "r", self.offset, self.whole)
         return torch.from_numpy(np.array(rows[chosen]))
 
     def take(self, index: Tensor | slice) -> "Rows":
@@ -148,9 +167,10 @@ def make_rows(
 
     begun = folder.with_name(f"{folder.name}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with _alone(folder.with_name(f".{folder.name}.lock")):
         if not folder.exists():
             begun.mkdir(exist_ok=True)
+            _check_room(begun, shape, dtype)
             try:
                 _fill(begun, shape, dtype, in_time, piece)
             except OSError as error:
@@ -162,6 +182,50 @@ def make_rows(
     return _open(folder, shape, dtype)
 
 
+def replace_rows(folder: Path, values: Mapping[int, np.ndarray], said: Sequence[Any]) -> None:
+    """Replace some rows that `make_rows` has made, and what was said of each piece."""
+    found = np.load(folder / _ROWS, mmap_mode="r", allow_pickle=False)
+    with (folder / _ROWS).open("r+b") as rows, (folder / _DIGESTS).open("r+b") as digests:
+        for i, value in values.items():
+            data = np.ascontiguousarray(value, found.dtype)
+            rows.seek(found.offset + i * data.nbytes)
+            _append(rows, data.data)
+            digests.seek(i * _DIGEST)
+            _append(digests, _digest(data))
+    stops = [stop for stop, _ in _read_pieces(folder / _PIECES)]
+    with atomic_file(folder / _PIECES) as temporary:
+        temporary.write_text(
+            "".join(f"{json.dumps(line)}\n" for line in zip(stops, said, strict=True)), "utf-8"
+        )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time in; on a file system without locks, all."""
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError, Timeout):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_room(begun: Path, shape: tuple[int, ...], dtype: str) -> None:
+    """Refuse, before any work, rows for which there is no room."""
+    there = sum(path.stat().st_size for path in begun.glob("*"))
+    more = math.prod(shape) * np.dtype(dtype).itemsize - there
+    free = shutil.disk_usage(begun).free
+    if more > free:
+        raise DataError(
+            f"{begun.parent} needs {more / 1e6:,.1f} MB more, and {free / 1e6:,.1f} MB are free: "
+            "make room, or choose another --cache"
+        )
+
+
 def _open(folder: Path, shape: tuple[int, ...], dtype: str) -> tuple[Rows, list[Any]]:
     path = folder / _ROWS
     try:
@@ -169,11 +233,12 @@ def _open(folder: Path, shape: tuple[int, ...], dtype: str) -> tuple[Rows, list[
         pieces = _read_pieces(folder / _PIECES)
         if (found.shape, found.dtype, pieces[-1][0]) != (shape, np.dtype(dtype), shape[0]):
             raise ValueError(f"it holds {found.dtype} {found.shape}, not {dtype} {shape}")
+        digests = np.fromfile(folder / _DIGESTS, np.uint8).reshape(len(found), _DIGEST)
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path} is damaged or of other data ({error}); remove {folder}") from None
-    content = hashlib.sha256("".join(digest for _, digest, _ in pieces).encode()).hexdigest()
-    rows = Rows(path, found.offset, shape, dtype, content, torch.arange(len(found)))
-    return rows, [said for _, _, said in pieces]
+    index = torch.arange(len(found))
+    rows = Rows(path.open("rb"), found.offset, shape, dtype, digests, index)
+    return rows, [said for _, said in pieces]
 
 
 def _fill(
@@ -186,13 +251,18 @@ def _fill(
     header = io.BytesIO()
     facts = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, facts)
-    row = math.prod(shape[1:]) * np.dtype(dtype).itemsize
-    with (folder / _ROWS).open("ab") as rows, (folder / _PIECES).open("ab") as pieces:
+    start_of_rows, row = len(header.getvalue()), math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    with (
+        (folder / _ROWS).open("ab") as rows,
+        (folder / _DIGESTS).open("ab") as digests,
+        (folder / _PIECES).open("ab") as pieces,
+    ):
         done = _read_pieces(folder / _PIECES)
-        while done and rows.tell() < len(header.getvalue()) + done[-1][0] * row:
-            done.pop()
+        whole = min((rows.tell() - start_of_rows) // max(1, row), digests.tell() // _DIGEST)
+        done = [line for line in done if line[0] <= whole]
         start = done[-1][0] if done else 0
-        rows.truncate(len(header.getvalue()) + start * row if start else 0)
+        rows.truncate(start_of_rows + start * row if start else 0)
+        digests.truncate(start * _DIGEST)
         pieces.truncate(0)
         _append(pieces, "".join(f"{json.dumps(line)}\n" for line in done).encode())
         if not start:
@@ -200,11 +270,14 @@ def _fill(
         for at in range(start, shape[0], piece):
             stop = min(at + piece, shape[0])
             values, said = compute(at, stop)
-            data = np.ascontiguousarray(values, dtype).data
-            _append(rows, data)
-            _append(
-                pieces, f"{json.dumps([stop, hashlib.sha256(data).hexdigest(), said])}\n".encode()
-            )
+            values = np.ascontiguousarray(values, dtype)
+            _append(rows, values.data)
+            _append(digests, b"".join(map(_digest, values)))
+            _append(pieces, f"{json.dumps([stop, said])}\n".encode())
+
+
+def _digest(row: np.ndarray) -> bytes:
+    return hashlib.blake2b(row.tobytes(), digest_size=_DIGEST).digest()
 
 
 def _append(file: IO[bytes], data: Any) -> None:
@@ -214,7 +287,7 @@ def _append(file: IO[bytes], data: Any) -> None:
 
 
 def _read_pieces(path: Path) -> list[Any]:
-    """Return [row after its last, SHA-256, what was said] of each piece that was written whole."""
+    """Return the row after the last, and what was said, of each piece that was written whole."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
 

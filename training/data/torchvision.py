@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lvmzoo.registry import DataSet
-from training.data.folders import read_tree
+from training.data.own import read_tree
 from training.data.rows import DataError
 from training.data.split import Split, sha256
 

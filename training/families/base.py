@@ -1,4 +1,4 @@
-"""What a family says of itself, and the objective of a model that is trained as a whole."""
+"""What a family tells of itself, and what the objectives of all families share."""
 
 import math
 from abc import ABC, abstractmethod
@@ -10,8 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lvmzoo.checkpoint import build_config, submodule
-from lvmzoo.loading import model_class
+from lvmzoo.checkpoint import submodule
 from lvmzoo.registry import ModelInfo
 from training.augment import augment, draw_noise
 from training.data import Rows, Split, as_input, resident
@@ -21,18 +20,19 @@ Measured = tuple[dict[str, float], dict[str, Tensor]]
 
 
 class Objective:
-    """The whole model, by its own training step: `model(x, labels, noise=noise)`.
+    """What the training of a component needs beside the network, which returns the loss.
 
     Arguments:
         model: On its device; components that were trained before are in it.
         split: The training set.
         recipe: The recipe of the component.
-        scratch: Folder for what is prepared of the whole training set, which pays from one epoch
-            on; None prepares nothing.
-        deadline: A moment of `time.monotonic` after which preparing stops with a `UnfinishedError`.
+        scratch: Folder for what is computed of the whole training set before the first step, which
+            pays from one epoch on; None computes it when it is due.
+        deadline: A moment of `time.monotonic` after which that stops with an `UnfinishedError`.
     """
 
     component: ClassVar[str] = "model"
+    Recipe: ClassVar[type[Recipe]] = Recipe
 
     def __init__(
         self,
@@ -45,56 +45,60 @@ class Objective:
     ) -> None:
         self.model, self.recipe = model, recipe
         self.augmentation = recipe.augment
-        self.x, self.labels = resident(split.x, model.device), split.labels.to(model.device)
-
-    @staticmethod
-    def example(model: Any) -> dict[str, Any]:
-        """Return the module's arguments for one example."""
-        x = torch.zeros(1, *(model.image_shape or (2,)))
-        return {"x": x, "noise": torch.zeros(1, model.config.latent_dim)}
+        # A tensor on the model's device, or rows of a file that is too large for it.
+        self.x: Tensor | Rows = resident(split.x, model.device)
 
     @property
     def module(self) -> nn.Module:
         """What is trained; it returns a NamedTuple that begins with the loss."""
         return submodule(self.model, self.component)
 
+    @property
+    def index_device(self) -> torch.device:
+        """Where the indices of a batch are wanted."""
+        return self.x.device
+
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Draw the noise of a whole batch, on the CPU: n rows each."""
-        shift = draw_noise(n, generator)
-        return shift, torch.randn(n, self.model.config.latent_dim, generator=generator)
+        return (draw_noise(n, generator),)
 
     def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
-        """Return the module's arguments for these examples; the noise is on the device."""
-        shift, posterior = noise
-        labels = self.labels[index.to(self.labels.device)]
-        return {"x": self.images(index, shift), "labels": labels, "noise": posterior}
+        """Return the module's arguments for these examples; the noise is on the model's device."""
+        return {"x": self.images(index, noise[0])}
 
     def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
         """Return the arguments of the module of `model` for validation examples x."""
-        return {"x": x, "generator": generator}
+        return {"x": x}
 
     def begin(self, generator: torch.Generator) -> None:
-        """Set what fresh weights can take from these data at once, before the first step."""
+        """Set what fresh weights can take from the data, before the first step."""
 
     def adapt(self, generator: torch.Generator) -> None:
-        """Fit to these data what began from weights for others, before the first step."""
+        """Fit weights that were trained on other data to these, before the first step."""
 
     def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
         """Do what training does beside gradients."""
         augmenting = step < self.recipe.augment_share * total_steps
         self.augmentation = self.recipe.augment if augmenting else "none"
 
-    def rows(self, x: Tensor | Rows, index: Tensor) -> Tensor:
-        """Return rows of what is on the model's device, or of what is too large for it."""
-        return x[index.to(x.device)].to(self.model.device, non_blocking=True)
-
-    def images(self, index: Tensor, shift: Tensor) -> Tensor:
+    def images(self, index: Tensor, noise: Tensor) -> Tensor:
         """Return augmented images, or points as they are."""
         x = self.rows(self.x, index)
         if x.dtype != torch.uint8:
             return x
-        x = augment(as_input(x), self.augmentation, shift)
+        x = augment(as_input(x), self.augmentation, noise)
         return x.contiguous(memory_format=torch.channels_last)
+
+    def rows(self, x: Tensor | Rows, index: Tensor) -> Tensor:
+        """Return rows of the data on the model's device."""
+        return upload(x[index.to(x.device)], self.model.device)
+
+
+def upload(x: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device; to a GPU from pinned memory, so that nothing waits for the copy."""
+    if device.type != "cuda" or x.device == device:
+        return x.to(device)
+    return x.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -110,24 +114,22 @@ class Metric:
         return f"{value:.{self.digits}f}"
 
 
-class Made(NamedTuple):
+class SampleSet(NamedTuple):
     """Images that a model makes, to be compared with real ones."""
 
     title: str  # what they are, for the card
     x: Tensor  # (N, C, H, W) in [0, 1]
-    labels: Tensor | None = None  # what they are to show (N,), if that is known
+    labels: Tensor | None = None  # the classes that they should show (N,), if these are known
 
 
 class Family(ABC):
     """What training, evaluation, cards and checks must know of a model family."""
 
-    # The kind of recipe of each component, in the order in which they are trained.
-    recipes: ClassVar[Mapping[str, type[Recipe]]] = {"model": Recipe}
-    # What a component's run trains.
-    objectives: ClassVar[Mapping[str, type[Objective]]] = {"model": Objective}
+    # One for each component, in the order in which they are trained.
+    objectives: ClassVar[tuple[type[Objective], ...]] = (Objective,)
     # Every metric that `measure` returns, in the order of the cards.
     metrics: ClassVar[Mapping[str, Metric]]
-    # Every metric of the images that `make` yields, likewise; without any none are made.
+    # Every metric of the images of `sample_sets`; without any, no images are compared.
     sample_metrics: ClassVar[Mapping[str, Metric]] = {}
     # The pictures that `draw` writes, by how their names end, with what stands above them.
     pictures: ClassVar[Mapping[str, str]]
@@ -139,6 +141,11 @@ class Family(ABC):
     counts_in_train: ClassVar[bool] = False
     # Checked by training the whole run again: a metric, and how far it may be from the record.
     retrained: ClassVar[tuple[str, float] | None] = None
+
+    @property
+    def recipes(self) -> dict[str, type[Recipe]]:
+        """The kind of recipe of each component."""
+        return {objective.component: objective.Recipe for objective in self.objectives}
 
     @abstractmethod
     def measure(self, model: Any, split: Split, *, full: bool, train: Split | None) -> Measured:
@@ -152,7 +159,7 @@ class Family(ABC):
             are means of.
         """
 
-    def make(self, model: Any, real: Split) -> Iterator[Made]:
+    def sample_sets(self, model: Any, real: Split) -> Iterator[SampleSet]:
         """Yield sets of images, as many as there are real ones, with noise from fixed seeds."""
         yield from ()
 
@@ -160,9 +167,9 @@ class Family(ABC):
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
         """Write the pictures of a card to `stem_*.png`; `examples` are those of `measure`."""
 
-    @abstractmethod
     def usage(self, info: ModelInfo) -> str:
         """Return Python for the card, which goes on after `model` was loaded."""
+        return ""
 
     @abstractmethod
     def headline(self, metrics: Mapping[str, float]) -> str:
@@ -181,25 +188,15 @@ class Family(ABC):
         return info.summary
 
     def data_text(self, info: ModelInfo) -> str:
-        """Return what the card says of how the data came about, beside their source; "" if none."""
+        """Return what the card says of how the data came about, beside their source."""
         return ""
 
     def loss_tolerance(self, component: str, step: int) -> float:
-        """Say how far the loss of a step may be from the recorded one, relatively.
+        """Return how far the loss of a step may be from the recorded one, relatively.
 
         With oneDNN's convolutions and with torch's own, 20 losses of a VLAE agree to 1e-7.
         """
         return 1e-4
-
-
-def config_of(info: ModelInfo) -> Any:
-    """Return the whole config of an entry, or of the like of one.
-
-    Raises:
-        CheckpointError: A key is unknown, or a value of a wrong type or out of range.
-    """
-    cls = model_class(info.model_class)
-    return build_config(cls.Config, info.config, f"config of {info.name}")
 
 
 def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -15,16 +15,16 @@ from training.families.variational import VariationalFamily, VariationalObjectiv
 MEAN_IMAGES = 10_000  # at the most, whose mean the decoder begins with
 
 
-class _Binarising(VariationalObjective):
-    """The whole model, on images binarised anew whenever they are seen."""
+class _BinaryImages(VariationalObjective):
+    """The negative ELBO of images that are binarised anew whenever they are seen."""
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         pixels = torch.rand(n, *self.x.shape[1:], generator=generator)
-        return pixels, torch.randn(n, self.model.config.latent_dim, generator=generator)
+        return pixels, self.draw_latents(n, generator)
 
     @torch.no_grad()
     def begin(self, generator: torch.Generator) -> None:
-        """Let the decoder begin with the mean image, so that latents need not learn it first."""
+        """Let the decoder begin with the mean image, which the latents need not learn then."""
         index = torch.randperm(len(self.x), generator=generator)[:MEAN_IMAGES]
         ones = torch.zeros(self.model.image_shape, device=self.model.device)
         for part in index.split(batch_size(self.x.shape)):
@@ -33,12 +33,12 @@ class _Binarising(VariationalObjective):
         mean = (ones + 0.5) / (len(index) + 1)
         self.model.decoder[-1].bias.copy_(mean.logit().flatten())
 
-    def images(self, index: Tensor, shift: Tensor) -> Tensor:
-        return (shift < as_input(self.rows(self.x, index))).float()
+    def images(self, index: Tensor, noise: Tensor) -> Tensor:
+        return (noise < as_input(self.rows(self.x, index))).float()
 
 
 class _BernoulliVAE(VariationalFamily):
-    objectives: ClassVar = {"model": _Binarising}
+    objectives = (_BinaryImages,)
     metrics: ClassVar = {
         **VariationalFamily.metrics,
         "log_likelihood": Metric(

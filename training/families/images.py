@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from lvmzoo import save_images
-from lvmzoo.images import above
 from lvmzoo.models.base import ZooModel
+from lvmzoo.pictures.grid import above
 from training.data import Split, as_input, batch_size
-from training.families.base import Made, Metric
+from training.families.base import Metric, SampleSet
 
 COLUMNS, GRID = 10, 1300  # pictures in a row, and pixels where they are large
 QUALITY = {
@@ -52,10 +52,11 @@ def draw_images(model: ZooModel, x: Tensor, generator: torch.Generator, stem: st
         save_images(lines, f"{stem}_interpolations.png", columns=columns)
 
 
-def make_images(model: ZooModel, real: Split) -> Iterator[Made]:
+def image_sets(model: ZooModel, real: Split) -> Iterator[SampleSet]:
     """Yield reconstructions of real images, and as many samples."""
     parts = [as_input(x).to(model.device) for x in real.x.split(batch_size(real.x.shape))]
     made = torch.cat([model.reconstruct(x) for x in parts])
-    yield Made("reconstructions", made, real.labels)
+    yield SampleSet("reconstructions", made, real.labels)
     generator = torch.Generator().manual_seed(0)
-    yield Made("samples", torch.cat([model.sample(len(x), generator=generator) for x in parts]))
+    samples = [model.sample(len(x), generator=generator) for x in parts]
+    yield SampleSet("samples", torch.cat(samples))

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from lvmzoo.registry import ModelInfo
 from training.data import Split
-from training.families.base import Made, Metric, config_of
-from training.families.images import QUALITY, SAMPLES, make_images
+from training.families import config_of
+from training.families.base import Metric, SampleSet
+from training.families.images import QUALITY, SAMPLES, image_sets
 from training.families.variational import VariationalFamily
 from training.metrics import psnr, squared_error
 
@@ -39,8 +40,8 @@ class _VAE(VariationalFamily):
     def figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
         return {"psnr": psnr(examples["mse"].mean().item())}
 
-    def make(self, model: Any, real: Split) -> Iterator[Made]:
-        return make_images(model, real)
+    def sample_sets(self, model: Any, real: Split) -> Iterator[SampleSet]:
+        return image_sets(model, real)
 
     def sizes(self, config: Any) -> dict[str, str]:
         return {"latents": str(config.latent_dim)}

@@ -28,7 +28,7 @@ class _VAE2D(VariationalFamily):
     retrained = ("gap", 0.01)
 
     def terms(self, model: Any, x: Tensor, elbo: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"gap": _truth(model.config.dataset).log_prob(x) - elbo["elbo"]}
+        return {"gap": _truth(model.config.dataset).log_prob(x.cpu()) - elbo["elbo"].cpu()}
 
     def figures(self, examples: Mapping[str, Tensor]) -> dict[str, float]:
         return {"gap_se": standard_error(examples["gap"])}
@@ -44,9 +44,6 @@ class _VAE2D(VariationalFamily):
             "samples without": model.sample(1000, generator=generator),
         }
         save_scatter(panels, f"{stem}_samples.png")
-
-    def usage(self, info: ModelInfo) -> str:
-        return ""
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         return (

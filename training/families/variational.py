@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lvmzoo.models.variational import VariationalModel
+from lvmzoo.models.vae import VariationalModel
+from training.augment import draw_noise
 from training.data import Split, as_input, batch_size
 from training.families.base import Family, Measured, Metric, Objective, joined, means
 from training.families.images import PICTURES, columns_of, draw_images
@@ -22,18 +23,33 @@ class VariationalRecipe(Recipe):
 
 
 class VariationalObjective(Objective):
-    """The whole model, by the gradient that its recipe asks for."""
+    """The negative ELBO of the whole model, by the gradient that the recipe asks for."""
+
+    Recipe = VariationalRecipe
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw the noise of augmentation and of the posterior."""
+        return draw_noise(n, generator), self.draw_latents(n, generator)
+
+    def draw_latents(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw N(0, I), (n, latent_dim)."""
+        return torch.randn(n, self.model.config.latent_dim, generator=generator)
 
     def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
-        """Return the module's arguments; see `Objective.batch`."""
-        return super().batch(index, *noise) | {"path_gradient": self.recipe.path_gradient}
+        """Return the arguments of `VariationalModel.forward`."""
+        image_noise, latents = noise
+        x = self.images(index, image_noise)
+        return {"x": x, "noise": latents, "path_gradient": self.recipe.path_gradient}
+
+    def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Return the arguments of `VariationalModel.forward`."""
+        return {"x": x, "generator": generator}
 
 
 class VariationalFamily(Family):
     """Measures the evidence lower bound, its terms and the importance-weighted bound."""
 
-    recipes: ClassVar = {"model": VariationalRecipe}
-    objectives: ClassVar = {"model": VariationalObjective}
+    objectives = (VariationalObjective,)
     metrics: ClassVar[Mapping[str, Metric]] = {
         "elbo": Metric("ELBO", "nats, higher is better"),
         "reconstruction": Metric("E_q log p(x\\|z)", "nats, higher is better"),

@@ -13,20 +13,20 @@ from torch import Tensor
 
 from lvmzoo import save_images
 from lvmzoo.checkpoint import fingerprint
-from lvmzoo.checks import check_count
 from lvmzoo.models.vqvae import VQVAE
 from lvmzoo.registry import ModelInfo
-from training.augment import draw_noise
+from training.augment import draw_noise, generator_for
 from training.data import Rows, Split, as_input, batch_size, make_rows, resident, sha256
+from training.families import config_of
 from training.families.base import (
     Family,
-    Made,
     Measured,
     Metric,
     Objective,
-    config_of,
+    SampleSet,
     joined,
     means,
+    upload,
 )
 from training.families.images import (
     PICTURES,
@@ -34,11 +34,10 @@ from training.families.images import (
     SAMPLES,
     columns_of,
     draw_images,
-    make_images,
+    image_sets,
 )
-from training.generators import generator_for
 from training.metrics import code_baselines, perplexity, psnr, squared_error, ssim
-from training.recipe import Recipe, require
+from training.recipe import Recipe, within
 
 # Images whose features dead codes are moved to, and by whose codes they are found dead.
 REVIVAL_IMAGES = 256
@@ -52,54 +51,30 @@ class AutoencoderRecipe(Recipe):
     """How the autoencoder of a VQ-VAE is trained."""
 
     # Steps between revivals of dead codes, in the first half of the run; 0 revives none.
-    revive_every: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that one can train with these values."""
-        super().__post_init__()
-        check_count(self.revive_every, "revive_every", least=0)
+    revive_every: int = within(0, 10**9, 0)
 
 
 @dataclass(frozen=True)
 class PriorRecipe(Recipe):
     """How the prior of a VQ-VAE is trained."""
 
-    label_dropout: float = 0.0  # share of the examples that are shown without their label
-    dropout: float = 0.0  # share of what a layer adds that is left out
+    # Share of the examples that are shown without their label.
+    label_dropout: float = within(0, 1, 0.0)
+    dropout: float = within(0, 1 - 1e-9, 0.0)  # share of what a layer adds that is left out
     # Copies of the training set, each image augmented anew, that are encoded before the first step;
     # 0 augments and encodes each batch when it is due. Matters where there is endless augmentation.
-    copies: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that one can train with these values."""
-        super().__post_init__()
-        check_count(self.copies, "copies", least=0)
-        shown, dropout = self.label_dropout, self.dropout
-        require(0 <= shown <= 1, f"label_dropout must be in [0, 1], not {shown}")
-        require(0 <= dropout < 1, f"dropout must be in [0, 1), not {dropout}")
+    copies: int = within(0, 1000, 0)
 
 
 class _AutoencoderObjective(Objective):
     """The autoencoder of a VQ-VAE."""
 
     component = "autoencoder"
-
-    @staticmethod
-    def example(model: Any) -> dict[str, Any]:
-        return {"x": torch.zeros(1, *model.image_shape)}
-
-    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        return (draw_noise(n, generator),)
-
-    def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
-        return {"x": self.images(index, noise[0])}
-
-    def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
-        return {"x": x}
+    Recipe = AutoencoderRecipe
 
     @torch.no_grad()
     def adapt(self, generator: torch.Generator) -> None:
-        """Move codes to the middle of the features that are nearest to them, by k-means."""
+        """Move codes to the mean of the features that are nearest to them, by k-means."""
         quantizer = self.model.autoencoder.quantizer
         features = self._features(generator)
         for _ in range(ADAPT_ROUNDS):
@@ -113,7 +88,7 @@ class _AutoencoderObjective(Objective):
     def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
         """Move dead codes to features of random images, in the first half of the run.
 
-        Codes count as dead by those images too, so that there is no count to keep.
+        A code is dead if none of those images uses it, so that there is no count to keep.
         """
         super().before_step(step, total_steps, generator)
         every = self.recipe.revive_every
@@ -126,7 +101,7 @@ class _AutoencoderObjective(Objective):
         grid = self.model.config.grid
         count = max(1, REVIVAL_IMAGES * 8 * 8 // (grid[0] * grid[1]))
         index = torch.randint(len(self.x), (count,), generator=generator)
-        noise = draw_noise(len(index), generator).to(self.model.device)
+        noise = upload(draw_noise(len(index), generator), self.model.device)
         size = min(128, batch_size(self.x.shape))
         parts = zip(index.split(size), noise.split(size), strict=True)
         features = [self.model.autoencoder.features(self.images(*part)) for part in parts]
@@ -136,17 +111,14 @@ class _AutoencoderObjective(Objective):
 class _PriorObjective(Objective):
     """The prior of a VQ-VAE, on codes of its finished autoencoder.
 
-    The training set is encoded once as it is, and once flipped if that is the augmentation, or as
-    often as the recipe's `copies` under any other, into files that a resumed run finds; without
-    copies, in a run of few steps, or once nothing is augmented any more, images are encoded when
-    their batch is due. A split may also hold codes (N, H / 4, W / 4) already.
+    The training set is encoded before the first step, into files that a resumed run finds: once as
+    it is, once more flipped if that is the augmentation, and as often as the recipe's `copies`
+    under any other. Without copies, in a run of few steps, or once nothing is augmented any more,
+    images are encoded when their batch is due. A split may also hold codes (N, h, w) already.
     """
 
     component = "prior"
-
-    @staticmethod
-    def example(model: Any) -> dict[str, Any]:
-        return {"codes": torch.zeros(1, *model.config.grid, dtype=torch.long)}
+    Recipe = PriorRecipe
 
     def __init__(
         self,
@@ -164,34 +136,43 @@ class _PriorObjective(Objective):
             self.codes.append(self.x)
         elif scratch is not None:
             weights = fingerprint(model.autoencoder.state_dict())
-            of = hashlib.sha256(f"{weights} {sha256(split)}".encode())
+            key = hashlib.sha256(f"{weights} {sha256(split)}".encode())
             for copy in range({"none": 1, "flip": 2}.get(recipe.augment, recipe.copies)):
-                folder = scratch / f"codes-{recipe.augment}-{copy}-{of.hexdigest()[:16]}"
+                folder = scratch / f"codes-{recipe.augment}-{copy}-{key.hexdigest()[:16]}"
                 codes = self._encode_all(folder, copy, deadline)
                 self.codes.append(resident(codes, model.device))
+        self.labels = split.labels.to(self.index_device)
+
+    @property
+    def index_device(self) -> torch.device:
+        return self.codes[0].device if self.codes else self.x.device
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return draw_noise(n, generator), torch.rand(n, generator=generator)
 
     def batch(self, index: Tensor, *noise: Tensor) -> dict[str, Any]:
-        shift, drop = noise
+        image_noise, drop = noise
         if not self.codes or self.augmentation != self.recipe.augment:
-            codes = _encode(self.model, self.images(index, shift))
+            codes = _encode(self.model, self.images(index, image_noise))
         else:
             copies = torch.stack([self.rows(codes, index) for codes in self.codes])
-            which = (shift[:, 0] * len(copies)).long()  # of two, the flipped where `augment` flips
+            # Of two copies, the flipped one where `augment` would flip.
+            which = (image_noise[:, 0] * len(copies)).long()
             codes = copies[which, torch.arange(len(which), device=which.device)].long()
-        none = self.model.prior.num_labels
-        labels = self.labels[index.to(self.labels.device)] if none else None
-        if labels is not None:
-            labels = torch.where(drop < self.recipe.label_dropout, none, labels)
-        return {"codes": codes, "labels": labels}
+        no_label = self.model.prior.num_labels
+        if not no_label:
+            return {"codes": codes, "labels": None}
+        labels = self.rows(self.labels, index)
+        return {
+            "codes": codes,
+            "labels": torch.where(drop < self.recipe.label_dropout, no_label, labels),
+        }
 
     def validation_batch(self, model: Any, x: Tensor, generator: torch.Generator) -> dict[str, Any]:
         return {"codes": _encode(model, x)}
 
     def before_step(self, step: int, total_steps: int, generator: torch.Generator) -> None:
-        """Let what dropout leaves out follow from the step, so that a resumed run repeats it."""
+        """Seed dropout by the step, so that a resumed run repeats it."""
         super().before_step(step, total_steps, generator)
         if self.recipe.dropout:
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
@@ -225,8 +206,7 @@ def _smallest_dtype(count: int) -> str:
 
 
 class _VQVAE(Family):
-    recipes: ClassVar = {"autoencoder": AutoencoderRecipe, "prior": PriorRecipe}
-    objectives: ClassVar = {"autoencoder": _AutoencoderObjective, "prior": _PriorObjective}
+    objectives = (_AutoencoderObjective, _PriorObjective)
     metrics: ClassVar = {
         **QUALITY,
         "ssim": Metric("SSIM of reconstructions", "1 is perfect"),
@@ -273,20 +253,21 @@ class _VQVAE(Family):
         self, model: VQVAE, split: Split, *, full: bool, train: Split | None = None
     ) -> Measured:
         """Measure; see `Family.measure`. Nothing is costly but what needs the training set."""
-        parts, codes, wrong = [], [], _wrong_labels(split)
+        parts, codes = [], []
         size = batch_size(split.x.shape)
-        batches = zip(*(t.split(size) for t in (split.x, split.labels, wrong)), strict=True)
-        for x, true, other in batches:
+        right, wrong = _labels(model, split)
+        for start, x in zip(range(0, len(split), size), split.x.split(size), strict=True):
             x = as_input(x).to(model.device)
             found = model.encode(x)
             y = model.decode(found)
             nats = -model.code_log_prob(found)
             terms = {"mse": squared_error(y, x), "ssim": ssim(y, x), "nats_per_image": nats}
             terms["bits_per_code"] = _bits(nats, found)
-            if model.prior.num_labels > 1:
-                for name, labels in (("conditional", true), ("wrong_label", other)):
-                    given = -model.code_log_prob(found, labels.to(model.device))
-                    terms[f"{name}_bits_per_code"] = _bits(given, found)
+            for name, labels in (("conditional", right), ("wrong_label", wrong)):
+                if labels is not None:
+                    given = labels[start : start + size].to(model.device)
+                    nats = -model.code_log_prob(found, given)
+                    terms[f"{name}_bits_per_code"] = _bits(nats, found)
             parts.append(terms)
             codes.append(found.cpu())
         examples, grid, k = joined(parts), torch.cat(codes), model.config.num_codes
@@ -299,16 +280,21 @@ class _VQVAE(Family):
         figures["psnr"] = psnr(figures["mse"])
         return figures, examples | {"codes": grid.short() if k <= 2**15 else grid.int()}
 
-    def make(self, model: VQVAE, real: Split) -> Iterator[Made]:
+    def sample_sets(self, model: VQVAE, real: Split) -> Iterator[SampleSet]:
         """Yield reconstructions, samples, and samples of the classes of the real images."""
-        yield from make_images(model, real)
-        for w in GUIDANCES if model.prior.num_labels > 1 else ():
-            generator, parts = torch.Generator().manual_seed(0), []
-            for labels in real.labels.to(model.device).split(batch_size(real.x.shape)):
-                parts.append(
-                    model.sample(len(labels), labels=labels, guidance=w, generator=generator)
-                )
-            yield Made(f"samples given the class, guidance {w:g}", torch.cat(parts), real.labels)
+        yield from image_sets(model, real)
+        labels, _ = _labels(model, real)
+        if labels is None:
+            return
+        for w in GUIDANCES:
+            generator = torch.Generator().manual_seed(0)
+            parts = [
+                model.sample(len(part), labels=part, guidance=w, generator=generator)
+                for part in labels.to(model.device).split(batch_size(real.x.shape))
+            ]
+            yield SampleSet(
+                f"samples given the class, guidance {w:g}", torch.cat(parts), real.labels
+            )
 
     @torch.inference_mode()
     def draw(self, model: Any, split: Split, examples: Mapping[str, Tensor], stem: str) -> None:
@@ -352,7 +338,7 @@ class _VQVAE(Family):
         )
 
     def loss_tolerance(self, component: str, step: int) -> float:
-        """Say how far the loss of a step may be from the recorded one, relatively.
+        """Return how far the loss of a step may be from the recorded one, relatively.
 
         With oneDNN's convolutions and with torch's own, losses of an autoencoder (measured with
         batches of 8) part: 2e-4 at step 6, 5e-2 at step 18, for a code that is nearest by a hair
@@ -361,11 +347,18 @@ class _VQVAE(Family):
         return 0.2 if component == "autoencoder" and step > 6 else 1e-3
 
 
-def _wrong_labels(split: Split) -> Tensor:
-    """Return one wrong label for each example, always the same one."""
-    classes = max(2, len(split.classes))
-    offset = torch.randint(1, classes, (len(split),), generator=torch.Generator().manual_seed(2))
-    return (split.labels + offset) % classes
+def _labels(model: VQVAE, split: Split) -> tuple[Tensor | None, Tensor | None]:
+    """Return the label of each example, and a wrong one that is always the same.
+
+    None if the prior takes no labels, or does not know the classes of these examples.
+    """
+    known = model.config.classes
+    if model.prior.num_labels < 2 or not split.classes or not {*split.classes} <= {*known}:
+        return None, None
+    labels = split.for_classes(known).labels
+    generator = torch.Generator().manual_seed(2)
+    offset = torch.randint(1, len(known), (len(split),), generator=generator)
+    return labels, (labels + offset) % len(known)
 
 
 def _bits(nats: Tensor, codes: Tensor) -> Tensor:

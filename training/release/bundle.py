@@ -9,26 +9,17 @@ from lvmzoo.files import atomic_file
 from lvmzoo.registry import read_index
 from training.families import recipe_of
 from training.release import cards, records
-from training.run import RECORD, EntryRun, records_of
+from training.release.records import EntryRecord
+from training.run import EntryRun
 
 
-def bundle(
-    entry: EntryRun, baseline: dict[str, Any] | None, comparison: dict[str, Any] | None
-) -> None:
+def bundle(entry: EntryRun, record: EntryRecord) -> None:
     """Copy a run's weights into the package, bit for bit, and record what was measured on them.
-
-    Beside it stand the plain recipe's record and figures of another entry, if there are any.
 
     Raises:
         ValueError: The figures were measured on other bytes than the run's.
     """
     name, evaluation = entry.info.name, entry.out / "evaluation"
-    record = record_of(entry)
-    if baseline is not None:
-        record["baseline"] = baseline
-    record["test"] = records.read_json(evaluation / "metrics.test.json")
-    if comparison is not None:
-        record["comparison"] = comparison
     index = dict(read_index())
     files = _bundle_files(entry, record, index)
     records.CARDS.mkdir(exist_ok=True)
@@ -38,8 +29,8 @@ def bundle(
     earlier = index.get(name, {})
     index[name] = {
         "files": files,
-        "metrics": {k: float(f"{v:.6g}") for k, v in record["test"]["metrics"].items()},
-        "parameters": record["test"]["parameters"],
+        "metrics": {k: float(f"{v:.6g}") for k, v in record.test.metrics.items()},
+        "parameters": record.test.parameters,
         "repository": earlier.get("repository"),
         # Other bytes are not what that commit holds.
         "revision": earlier.get("revision") if earlier.get("files") == files else None,
@@ -49,19 +40,11 @@ def bundle(
     cards.update_readme()
 
 
-def record_of(entry: EntryRun) -> dict[str, Any]:
-    """Return what is recorded of an entry's run and its figures on the validation split."""
-    return {
-        "run": records.read_json(entry.out / RECORD),
-        "validation": records.read_json(entry.out / "evaluation/metrics.validation.json"),
-    }
-
-
-def _bundle_files(entry: EntryRun, record: dict[str, Any], index: dict[str, Any]) -> dict[str, Any]:
+def _bundle_files(entry: EntryRun, record: EntryRecord, index: dict[str, Any]) -> dict[str, Any]:
     """Copy the files of a run's components, and return what the index says of them."""
     name, files = entry.info.name, {}
-    runs = records_of(record["run"])
-    for component, digest in record["test"]["weights"].items():
+    runs = record.run.components
+    for component, digest in record.test.weights.items():
         data = (entry.out / f"{component}.safetensors").read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
             raise ValueError(f"{entry.out}: its figures were measured on other weights")
@@ -79,7 +62,7 @@ def _bundle_files(entry: EntryRun, record: dict[str, Any], index: dict[str, Any]
         file = f"{name}{part}.safetensors"
         with atomic_file(registry.WEIGHTS / file) as temporary:
             temporary.write_bytes(data)
-        dtype = runs[component]["recipe"]["dtype"]
+        dtype = runs[component].recipe["dtype"]
         files[component] = {"name": file, "sha256": digest, "size": len(data), "dtype": dtype}
     return files
 

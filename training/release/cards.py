@@ -1,17 +1,17 @@
-"""Model cards and the README's table: what is measured, put into words. Generated, never edited."""
+"""Model cards and the README's table: figures in words. Generated, never edited."""
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from lvmzoo.registry import DATASETS, DataSet, ModelInfo, list_models, model_info
 from training.families import config_of, family_of, recipe_of
 from training.metrics import NEIGHBOURS
-from training.recipe import EntryRecipe, train_command, with_defaults
+from training.recipe import EntryRecipe, with_defaults
+from training.records import RunRecord
 from training.release import records
-from training.run import component_of, records_of
+from training.release.records import EntryRecord
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 
@@ -22,89 +22,67 @@ def write_card(name: str) -> None:
     (records.CARDS / f"{name}.md").write_text(text, encoding="utf-8")
 
 
-def render(info: ModelInfo, record: dict[str, Any], pictures: Path | None = None) -> str:
+def render(info: ModelInfo, record: EntryRecord, pictures: Path | None = None) -> str:
     """Return a card as Markdown with Hugging Face metadata.
 
     Arguments:
-        info: An entry, or the like of it for a run on one's own pictures.
-        record: What was recorded of the run, and its figures.
+        info: An entry, or the variant of one that a run on your own pictures has trained.
+        record: The record of the run, and its figures.
         pictures: Folder that holds the pictures; by default that of the cards.
     """
-    family, run, test = family_of(info.model_class), record["run"], record["test"]
-    own = run.get("own_pictures", False)
-    data = _data_set(info, own)
-    metrics, recipe = family.metrics, _recipe(run)
-    runs = [part for component, part in records_of(run).items() if component not in recipe.shared]
+    family, run, test = family_of(info.model_class), record.run, record.test
+    data, recipe = _data_set(info, run.own_pictures), _recipe(run)
+    runs = [
+        (part, recipe.components[component])
+        for component, part in run.components.items()
+        if component not in recipe.shared
+    ]
     folder = pictures or records.CARDS
-    files = {kind: f"{test['entry']}_{kind}.png" for kind in family.pictures}
-    ours, plain = record["validation"]["metrics"] if "validation" in record else {}, {}
-    if "baseline" in record:
-        plain = record["baseline"]["validation"]["metrics"]
-    terms = record.get("comparison", {}).get("terms", {})
+    files = {kind: f"{test.entry}_{kind}.png" for kind in family.pictures}
     card = ModelCard.from_template(
-        _metadata(info, record, data, own),
+        _metadata(info, record, data),
         template_path=str(TEMPLATE),
         quote=shlex.quote,
         epochs=_epochs,
         duration=_duration,
         info=info,
-        own=own,
+        own=run.own_pictures,
         entry=info.name in list_models(),
         data=data,
-        data_text=family.data_text(info),
         family=family,
-        usage=family.usage(info),
-        summary=family.summary(info),
         limits=family.limits.format(**family.sizes(config_of(info))),
+        record=record,
         run=run,
         test=test,
-        figures=[(m, test["metrics"][k]) for k, m in metrics.items() if k in test["metrics"]],
-        samples=test.get("samples"),
-        sample_metrics=family.sample_metrics,
         neighbours=NEIGHBOURS,
-        baseline=record.get("baseline"),
-        plain_figures=[(m, ours[k], plain[k]) for k, m in metrics.items() if k in plain],
-        comparison=record.get("comparison"),
-        compared_figures=[
-            (m, test["metrics"][k], terms[k]) for k, m in metrics.items() if k in terms
-        ],
         shared=recipe.shared,
-        runs=[_run(part, recipe.components[component_of(part)], own) for part in runs],
-        command=train_command(
-            run["entry"],
-            run["variants"],
-            run["settings"],
-            info.dataset if own else "",
-            run.get("options", ()),
-        ),
-        likelihood=_likelihood(record),
+        runs=[(part, with_defaults(type(whole), part.recipe), whole) for part, whole in runs],
+        command=train_command(run),
+        # Not of other weights than those that are here.
+        likelihood=record.likelihood
+        if record.likelihood and record.likelihood.weights == test.weights
+        else None,
+        datasets=DATASETS,
         pictures=[(family.pictures[k], f) for k, f in files.items() if (folder / f).exists()],
     )
     return f"{card.content.rstrip()}\n"
 
 
-def _recipe(record: dict[str, Any]) -> EntryRecipe:
+def train_command(run: RunRecord) -> str:
+    """Return the command of a recorded run, without paths but the pictures' name."""
+    words = [run.entry, *(f"--{variant}" for variant in run.variants)]
+    words += ["--images", run.config["dataset"]] if run.own_pictures else []
+    words += run.options
+    words += [word for setting in run.settings for word in ("--set", setting)]
+    return f"python -m training.train {shlex.join(words)}"
+
+
+def _recipe(run: RunRecord) -> EntryRecipe:
     """Return the whole recipe of a recorded run, which may have shared no component."""
-    recipe, made = recipe_of(model_info(record["entry"])), records_of(record)
-    own = [c for c in recipe.shared if c in made and made[c]["entry"] == record["entry"]]
-    return recipe_of(model_info(record["entry"]), alone=True) if own else recipe
-
-
-def _likelihood(record: dict[str, Any]) -> dict[str, Any] | None:
-    """Return how well scores tell other data apart, unless that was measured on other weights."""
-    found = record.get("likelihood")
-    if found is None or found["weights"] != record["test"]["weights"]:
-        return None
-    areas = [(DATASETS[name].title, area) for name, area in sorted(found["auroc"].items())]
-    return {**found, "areas": areas}
-
-
-def _run(record: dict[str, Any], whole: Any, own: bool) -> dict[str, Any]:
-    """Return what the card says of one component's run, whose whole recipe is `whole`."""
-    recipe = with_defaults(type(whole), record["recipe"])
-    optional = {"component": "", "exported_epoch": 0, "begun_from": None}
-    # A run on one's own pictures is as long as its owner wanted.
-    return {**optional, **record, "recipe": recipe, "whole_epochs": 0 if own else whole.epochs}
+    info = model_info(run.entry)
+    recipe, made = recipe_of(info), run.components
+    alone = any(c in made and made[c].entry == run.entry for c in recipe.shared)
+    return recipe_of(info, alone=True) if alone else recipe
 
 
 def _data_set(info: ModelInfo, own: bool) -> DataSet:
@@ -114,24 +92,25 @@ def _data_set(info: ModelInfo, own: bool) -> DataSet:
     return DataSet(name, name, shape, licence, "own pictures", info.classes)
 
 
-def _metadata(info: ModelInfo, record: dict[str, Any], data: DataSet, own: bool) -> ModelCardData:
+def _metadata(info: ModelInfo, record: EntryRecord, data: DataSet) -> ModelCardData:
+    own, test = record.run.own_pictures, record.test
     task = "unconditional-image-generation" if info.image_shape else "other"
     metrics = family_of(info.model_class).metrics
     results = [
         EvalResult(
             task_type=task,
             dataset_type="own-pictures" if own else info.dataset,
-            dataset_name=f"{data.title} ({record['test']['data_source']})",
+            dataset_name=f"{data.title} ({test.data_source})",
             dataset_split="test",
             metric_type=key,
             metric_name=metric.label.replace("\\|", "|"),
-            metric_value=round(record["test"]["metrics"][key], 6),
+            metric_value=round(test.metrics[key], 6),
         )
         for key, metric in metrics.items()
-        if key in record["test"]["metrics"]
+        if key in test.metrics
     ]
-    # Nothing is claimed that nobody has chosen: no licence of a run of one's own, and no data set
-    # on the Hub of one's own pictures.
+    # Nothing is claimed that nobody has chosen: no licence of your own run, and no data set on the
+    # Hub for your own pictures.
     return ModelCardData(
         license=info.licence.lower() if info.name in list_models() else None,
         library_name="lvmzoo",
@@ -165,12 +144,12 @@ def _row(name: str) -> str:
     data = DATASETS[info.dataset].title
     if not info.pretrained:
         return f"| `{name}` | {data} | | | no weights yet |"
-    run = records.read_record(name)["run"]
-    own = [part for part in records_of(run).values() if part["entry"] == name]
+    run = records.read_record(name).run
     trained = "; ".join(
-        f"{part['component'] + ' ' if 'component' in part else ''}"
-        f"{_epochs(part['recipe']['epochs'])}, {_duration(part['seconds'])}"
-        for part in own
+        f"{'' if part.component == 'model' else part.component + ' '}"
+        f"{_epochs(part.recipe['epochs'])}, {_duration(part.seconds)}"
+        for part in run.components.values()
+        if part.entry == name
     )
     figures = family_of(info.model_class).headline(info.metrics)
     card = f"[`{name}`](model_cards/{name}.md)"

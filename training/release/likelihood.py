@@ -5,6 +5,8 @@ is; and, for the card, how well its score tells its own test images from those o
 which likelihoods are known to do badly.
 """
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,15 @@ from torch import Tensor
 
 from lvmzoo import list_models, registry
 from lvmzoo.files import write_json
-from lvmzoo.images import transform
 from lvmzoo.models.base import ZooModel
+from lvmzoo.pictures.transform import transform
 from lvmzoo.registry import DATASETS, ModelInfo, model_info
 from lvmzoo.sets.scores import TEST_SCORES
 from training import options
 from training.data import DataError, load_split
 from training.evaluate import load_weights
 from training.release import cards, records
+from training.release.records import Likelihood
 
 __all__ = ["COMPARED", "auroc", "percentiles", "record"]
 
@@ -32,7 +35,9 @@ EXAMPLES = 2000  # of each data set
 BATCH = 250
 
 
-def record(info: ModelInfo, data: Path, examples: int = EXAMPLES) -> dict[str, float]:
+def record(
+    info: ModelInfo, data: Path, examples: int = EXAMPLES, device: str = "cpu"
+) -> dict[str, float]:
     """Measure the scores of an entry, and write percentiles, record and card.
 
     Returns:
@@ -41,18 +46,18 @@ def record(info: ModelInfo, data: Path, examples: int = EXAMPLES) -> dict[str, f
     Raises:
         DataError: The data are not there.
     """
-    model = load_weights(info, None)
+    model = load_weights(info, None, device)
     assert model.origin is not None
     name, own = _scores(model, info.dataset, data, examples)
     others = [other for other in COMPARED if other != info.dataset]
     areas = {o: auroc(own, _scores(model, o, data, examples)[1]) for o in others}
     path = registry.WEIGHTS / TEST_SCORES
-    stored = records.read_json(path) if path.exists() else {}
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     weights = dict(model.origin.sha256)
     stored[info.name] = {"score": name, "weights": weights, "percentiles": percentiles(own)}
     write_json(path, stored)
-    found = {"score": name, "weights": weights, "examples": len(own), "auroc": areas}
-    records.write_record(info.name, records.read_record(info.name) | {"likelihood": found})
+    found = Likelihood(name, weights, len(own), areas)
+    records.write_record(info.name, replace(records.read_record(info.name), likelihood=found))
     cards.write_card(info.name)
     return areas
 
@@ -88,8 +93,9 @@ def _scores(model: ZooModel, dataset: str, data: Path, examples: int) -> tuple[s
 @click.option("--all", "everything", is_flag=True, help="Every entry of images that has weights.")
 @click.option("--examples", type=click.IntRange(100), default=EXAMPLES, show_default=True)
 @options.data_option
+@options.device_option
 @options.failing_cleanly
-def main(names: tuple[str, ...], everything: bool, examples: int, data: Path) -> None:
+def main(names: tuple[str, ...], everything: bool, examples: int, data: Path, device: str) -> None:
     """Measure what the scores of the entries NAMES say; write percentiles, records and cards."""
     if everything == bool(names):
         raise click.UsageError("give entries, or --all")
@@ -101,7 +107,7 @@ def main(names: tuple[str, ...], everything: bool, examples: int, data: Path) ->
         if info.dataset not in COMPARED:
             titles = ", ".join(DATASETS[name].title for name in COMPARED)
             raise DataError(f"{info.name} is not of one of {titles}, which are compared")
-        areas = record(info, data, examples)
+        areas = record(info, data, examples, device)
         print(f"{info.name}: {', '.join(f'{k} {v:.3f}' for k, v in areas.items())}", flush=True)
 
 

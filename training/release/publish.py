@@ -22,11 +22,13 @@ from tqdm import tqdm
 
 from lvmzoo import hub, list_models, loading, registry
 from lvmzoo.checkpoint import CheckpointError, read_component
-from lvmzoo.files import atomic_folder, write_json
+from lvmzoo.files import atomic_folder
 from lvmzoo.registry import ModelInfo, WeightsFile, model_info
 from training.options import failing_cleanly
+from training.records import Evaluation, read_record, write_record
 from training.release import cards, records
-from training.run import RECORD, read_record, write_config
+from training.release.records import EntryRecord
+from training.run import RECORD, read_run, write_config
 
 _MESSAGE = "Publish weights, card and figures"
 
@@ -52,30 +54,30 @@ def build_run(name: str, run: Path, folder: Path) -> None:
         ValueError: There are no figures, or they were measured on other bytes.
     """
     figures = run / "evaluation/metrics.test.json"
-    if not (run / RECORD).exists():
+    facts = read_run(run)
+    if facts is None:
         raise ValueError(f"{run} is no finished run: it has no {RECORD}")
-    facts = read_record(run)
     if not figures.exists():
         raise ValueError(
-            f"{run} has no measured figures: run `python -m training.evaluate {facts['entry']} "
+            f"{run} has no measured figures: run `python -m training.evaluate {facts.entry} "
             f"--weights {run}` first, with the --data or --images of the run"
         )
     model = loading.from_pretrained(run)
-    record = {"run": facts, "test": records.read_json(figures)}
-    sha256, dtype = record["test"]["weights"], facts["recipe"]["dtype"]
+    record = EntryRecord(facts, read_record(Evaluation, figures))
+    sha256, dtype = record.test.weights, facts.recipe["dtype"]
     if model.origin is None or sha256 != model.origin.sha256:
         raise ValueError(f"the figures of {run} were measured on other weights; evaluate it again")
-    entry = model_info(facts["entry"])
+    entry = model_info(facts.entry)
     sources = {part: run / f"{part}.safetensors" for part in model.COMPONENTS}
     info = replace(
         entry,
         name=name,
-        config=facts["config"],
+        config=facts.config,
         image_shape=model.image_shape,
         dataset=model.config.dataset,
         classes=tuple(getattr(model.config, "classes", ())),
-        data_licence="that of the pictures" if facts.get("own_pictures") else entry.data_licence,
-        parameters=record["test"]["parameters"],
+        data_licence="that of the pictures" if facts.own_pictures else entry.data_licence,
+        parameters=record.test.parameters,
         files={
             part: WeightsFile(path.name, sha256[part], path.stat().st_size, dtype)
             for part, path in sources.items()
@@ -85,15 +87,15 @@ def build_run(name: str, run: Path, folder: Path) -> None:
 
 
 def _fill(
-    folder: Path, info: ModelInfo, record: dict[str, Any], sources: dict[str, Path], pictures: Path
+    folder: Path, info: ModelInfo, record: EntryRecord, sources: dict[str, Path], pictures: Path
 ) -> None:
     files = {}
     for component, source in sources.items():
         files[component] = replace(info.files[component], name=f"{component}.safetensors")
         shutil.copyfile(source, folder / files[component].name)
-    write_config(folder, record["run"])
-    write_json(folder / "metrics.json", record["test"])
-    for picture in pictures.glob(f"{record['test']['entry']}_*.png"):
+    write_config(folder, record.run)
+    write_record(folder / "metrics.json", record.test)
+    for picture in pictures.glob(f"{record.test.entry}_*.png"):
         shutil.copyfile(picture, folder / picture.name)
     text = cards.render(replace(info, files=files), record, folder)
     (folder / "README.md").write_text(text, encoding="utf-8")

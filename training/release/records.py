@@ -1,30 +1,74 @@
 """What is on record of the bundled entries: a JSON file each, beside its card."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lvmzoo import registry
 from lvmzoo.files import atomic_file, write_json
+from training import records
+from training.records import Evaluation, RunRecord
 
 ROOT = Path(__file__).parents[2]
 CARDS = ROOT / "model_cards"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file holds."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+@dataclass(frozen=True)
+class Baseline:
+    """The run of the plain recipe, and its figures."""
+
+    run: RunRecord
+    validation: Evaluation
 
 
-def read_record(name: str) -> dict[str, Any]:
-    """Return what was recorded when an entry was bundled: its run and its figures."""
-    return read_json(CARDS / f"{name}.json")
+@dataclass(frozen=True)
+class Term:
+    """A figure of another entry on the same examples, and the paired difference to it."""
+
+    other: float
+    difference: float
+    standard_error: float
 
 
-def write_record(name: str, record: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class Comparison:
+    """An entry beside another one."""
+
+    entry: str  # the other one
+    epochs: int  # of the other one
+    terms: dict[str, Term]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How well the score of an entry tells its own test images from those of other data sets."""
+
+    score: str
+    weights: dict[str, str]  # SHA-256 of the files that were measured
+    examples: int
+    auroc: dict[str, float]  # area under the ROC curve, by data set
+
+
+@dataclass(frozen=True)
+class EntryRecord:
+    """All that is on record of an entry."""
+
+    run: RunRecord
+    test: Evaluation
+    validation: Evaluation | None = None
+    baseline: Baseline | None = None
+    comparison: Comparison | None = None
+    likelihood: Likelihood | None = None
+
+
+def read_record(name: str) -> EntryRecord:
+    """Return what is on record of an entry."""
+    return records.read_record(EntryRecord, CARDS / f"{name}.json")
+
+
+def write_record(name: str, record: EntryRecord) -> None:
     """Write what is on record of an entry."""
-    write_json(CARDS / f"{name}.json", record)
+    records.write_record(CARDS / f"{name}.json", record)
 
 
 def write_index(index: dict[str, Any]) -> None:

@@ -7,47 +7,38 @@ first losses are compared with what was recorded.
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
+from safetensors.torch import load_file
 
-from lvmzoo import list_models, registry
-from lvmzoo.checkpoint import CheckpointError, read_component
-from lvmzoo.files import atomic_folder, write_json
+from lvmzoo import CheckpointError, list_models, registry
+from lvmzoo.files import atomic_folder
 from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo, model_info
 from training import options
 from training.data import DataError, load_split
 from training.evaluate import CLASSIFIERS, evaluate
 from training.families import family_of, recipe_of
-from training.loop import fit_entry
 from training.metrics import standard_error
+from training.records import Evaluation, RunRecord, read_record, write_record
 from training.release import records
-from training.release.bundle import bundle, record_of
-from training.release.check import (
-    bundled_run,
-    check,
-    first_losses,
-    identity,
-    plan,
-    up_to_date,
-)
+from training.release.bundle import bundle
+from training.release.check import check, differs, first_losses, plan, up_to_date
+from training.release.records import Baseline, Comparison, EntryRecord, Term
 from training.run import (
     RECORD,
     EntryRun,
     Options,
-    Stage,
     is_begun,
-    read_record,
-    records_of,
+    read_run,
     sha256_of,
     write_config,
 )
 from training.samples import has_samples
-from training.train import prepare_out
+from training.train import fit_entry
 
 
 class TimeUpError(Exception):
@@ -55,28 +46,152 @@ class TimeUpError(Exception):
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Workspace:
     """Where and how entries are made."""
 
     data: Path  # folder of the data sets
     runs: Path  # folder of the runs
     options: Options = field(default_factory=Options)
-    short: bool = False  # follow the short recipe where there is one
-
-    def variants(self, info: ModelInfo) -> tuple[str, ...]:
-        """Return the variants of an entry's recipe that are followed."""
-        return ("short",) if self.short and "short" in recipe_of(info).offers else ()
 
     def plan(self, info: ModelInfo, *, baseline: bool = False) -> EntryRun:
-        """Lay out the runs of an entry, or of its plain recipe."""
-        out = self.runs / (f"{info.name}.baseline" if baseline else info.name)
-        variants = (*self.variants(info), *["baseline"] * baseline)
-        return plan(info, self.data, out, variants, self.options)
+        """Plan the runs of an entry, or of its plain recipe."""
+        out = self.runs / (info.name + ".baseline" * baseline)
+        return plan(info, self.data, out, self.options, baseline=baseline)
 
     def check_time(self) -> None:
-        """See that there is time left, or raise a `TimeUpError`."""
+        """Raise a `TimeUpError` if no time is left."""
         if time.monotonic() >= self.options.deadline:
             raise TimeUpError
+
+
+def reproduce(info: ModelInfo, space: Workspace) -> None:
+    """Train, measure, compare and bundle an entry; a step whose result is there is skipped.
+
+    An entry that has no run, but files and figures that are up to date, is left alone.
+
+    Raises:
+        TimeUpError: It is not complete; called again, this goes on.
+        TrainingError: The folder of a run holds another run.
+    """
+    entry = space.plan(info)
+    if info.pretrained and not is_begun(entry.out):
+        if up_to_date(info, space.data):
+            return
+        take_bundled(entry)
+    run = train(entry, space)
+    baseline = train_baseline(info, space) if entry.recipe.has_baseline else None
+    validation = measure(info, entry.out, "validation", space)
+    test = measure(info, entry.out, "test", space)  # last, so that the pictures are of this split
+    comparison = compare(entry, space) if entry.recipe.compare_with else None
+    bundle(entry, EntryRecord(run, test, validation, baseline, comparison))
+
+
+def take_bundled(entry: EntryRun) -> None:
+    """Let bundled components stand for the first runs, as far as these would only repeat them."""
+    recorded = records.read_record(entry.info.name).run.components
+    for run in entry.runs:
+        record = recorded[run.component]
+        if differs(run, record):
+            return
+        bundled = registry.WEIGHTS / entry.info.files[run.component].name
+        with atomic_folder(run.out) as folder:
+            (folder / run.file.name).write_bytes(bundled.read_bytes())
+            if run.component == "model":
+                write_config(folder, record)
+            write_record(folder / RECORD, replace(record, parts={}))
+
+
+def train(entry: EntryRun, space: Workspace) -> RunRecord:
+    """Train what is not trained yet; return the record, with the first losses of each component."""
+    space.check_time()
+    if not fit_entry(entry):
+        raise TimeUpError
+    for run in entry.runs:
+        record = run.record
+        if record is not None and not record.first_losses:
+            write_record(run.out / RECORD, replace(record, first_losses=first_losses(run)))
+    return entry.assemble()
+
+
+def train_baseline(info: ModelInfo, space: Workspace) -> Baseline:
+    """Train and measure the plain recipe, unless the run and figures on record are its own."""
+    entry = space.plan(info, baseline=True)
+    if info.pretrained and not is_begun(entry.out):
+        recorded = records.read_record(info.name).baseline
+        known = family_of(info.model_class).known_metrics(full=False)
+        if (
+            recorded is not None
+            and recorded.validation.known_metrics == known
+            and not differs(entry.runs[0], recorded.run)
+        ):
+            return recorded
+    space.check_time()
+    if not fit_entry(entry):
+        raise TimeUpError
+    return Baseline(entry.assemble(), measure(info, entry.out, "validation", space))
+
+
+def measure(info: ModelInfo, out: Path, split: str, space: Workspace) -> Evaluation:
+    """Measure a run, or the bundled weights where there is none, unless their figures are there.
+
+    Choices are made by the ELBO or the bits per code; what costs more is for the test split.
+    """
+    space.check_time()
+    family, trained = family_of(info.model_class), (out / RECORD).exists()
+    weights = {component: file.sha256 for component, file in info.files.items()}
+    if trained:
+        components = model_class(info.model_class).COMPONENTS
+        weights = sha256_of({c: out / f"{c}.safetensors" for c in components})
+    path, full = out / "evaluation" / f"metrics.{split}.json", split == "test"
+    if path.exists():
+        found = read_record(Evaluation, path)
+        if (found.weights, found.known_metrics) == (weights, family.known_metrics(full=full)):
+            return found
+    counts = full and (family.counts_in_train or has_samples(info))
+    result = evaluate(
+        info,
+        out if trained else None,
+        load_split(info.dataset, split, space.data),
+        split,
+        path.parent,
+        full=full,
+        train=load_split(info.dataset, "train", space.data) if counts else None,
+        classifiers=space.runs / CLASSIFIERS,
+        device=space.options.device,
+    )
+    figures = ", ".join(f"{k} {v:.4f}" for k, v in result.metrics.items())
+    print(f"{out} {split}: {figures}", flush=True)
+    return result
+
+
+def compare(entry: EntryRun, space: Workspace) -> Comparison:
+    """Compare a run with that of another entry, or with its bundled weights if there is none."""
+    other = model_info(entry.recipe.compare_with)
+    out = space.runs / other.name
+    run = read_run(out)
+    if run is None and (is_begun(out) or not other.pretrained):
+        raise CheckpointError(
+            f"{entry.info.name} is compared with {other.name}: reproduce that first"
+        )
+    measure(other, out, "test", space)
+    run = run or records.read_record(other.name).run
+    return Comparison(other.name, run.recipe["epochs"], paired_terms(entry.out, out))
+
+
+def paired_terms(run: Path, other: Path) -> dict[str, Term]:
+    """Compare two evaluated runs on the test split, example by example."""
+    ours, theirs = (
+        load_file(folder / "evaluation/examples.test.safetensors") for folder in (run, other)
+    )
+    return {
+        name: Term(
+            theirs[name].mean().item(),
+            (ours[name] - theirs[name]).mean().item(),
+            standard_error(ours[name] - theirs[name]),
+        )
+        for name in sorted(ours.keys() & theirs.keys())
+        if not torch.equal(ours[name], theirs[name])  # of components that both share
+    }
 
 
 def in_order(names: list[str]) -> list[ModelInfo]:
@@ -89,158 +204,15 @@ def in_order(names: list[str]) -> list[ModelInfo]:
     return sorted(map(model_info, names), key=key)
 
 
-def reproduce(info: ModelInfo, shop: Workshop) -> None:
-    """Train, evaluate and bundle an entry, with its plain recipe where the card compares.
-
-    An entry that has no run, but files made by recipe and data as they are, is left alone; where
-    that holds for one of its components, that one is not trained again.
-
-    Raises:
-        TimeUpError: It is not complete; called again, this goes on.
-        OtherRunError: The folder of a run holds another run.
-    """
-    entry = shop.plan(info)
-    bundled = bundled_run(info, shop.data, shop.variants(info)) if info.pretrained else None
-    if bundled is not None and not is_begun(entry.out) and up_to_date(bundled):
-        return
-    prepare_out(entry.out, [], resume=True, overwrite=False)
-    if bundled is not None:
-        _take_bundled(entry)
-    _train(entry, shop)
-    _record_first_losses(entry)
-    plain = _plain(info, shop) if "baseline" in entry.recipe.offers else None
-    _evaluate(info, shop, entry.out, "validation")
-    _evaluate(info, shop, entry.out, "test")  # last, so that the pictures are of the test split
-    bundle(entry, plain, _beside(entry, shop) if entry.recipe.compare_with else None)
-
-
-def _train(entry: EntryRun, shop: Workshop) -> None:
-    shop.check_time()
-    if not fit_entry(entry):
-        raise TimeUpError
-
-
-def _plain(info: ModelInfo, shop: Workshop) -> dict[str, Any]:
-    """Return what is recorded of the plain recipe's run, which is made if it is not on record."""
-    plain = shop.plan(info, baseline=True)
-    if info.pretrained and not is_begun(plain.out):
-        recorded = records.read_record(info.name).get("baseline")
-        known = family_of(info.model_class).known_metrics(full=False)
-        if (
-            recorded is not None
-            and recorded["validation"]["known_metrics"] == known
-            and not identity(plain.runs[0], recorded["run"])
-        ):
-            return dict(recorded)
-    prepare_out(plain.out, [], resume=True, overwrite=False)
-    _train(plain, shop)
-    _evaluate(info, shop, plain.out, "validation")
-    return record_of(plain)
-
-
-def _take_bundled(entry: EntryRun) -> None:
-    """Let bundled components that these runs would only make again stand for the first runs."""
-    recorded = records_of(records.read_record(entry.info.name)["run"])
-    for run in entry.runs:
-        if is_begun(run.out) or identity(run, recorded[run.component]):
-            return
-        bundled = registry.WEIGHTS / entry.info.files[run.component].name
-        with atomic_folder(run.out) as folder:
-            (folder / run.file.name).write_bytes(bundled.read_bytes())
-            if run.component == "model":
-                write_config(folder, recorded[run.component])
-            own = {k: v for k, v in recorded[run.component].items() if k != "parts"}
-            write_json(folder / RECORD, own)
-
-
-def _record_first_losses(entry: EntryRun) -> None:
-    for run in entry.runs:
-        record = read_record(run.out)
-        if "first_losses" not in record:
-            write_json(run.out / RECORD, record | {"first_losses": first_losses(run)})
-    entry.assemble()
-
-
-def _evaluate(info: ModelInfo, shop: Workshop, out: Path, split: str) -> None:
-    """Measure a run, or bundled weights where there is none, unless these files' figures are there.
-
-    Choices are made by the ELBO or the bits per code; what costs more is for the test split.
-    """
-    shop.check_time()
-    family, own = family_of(info.model_class), (out / RECORD).exists()
-    files = {component: file.sha256 for component, file in info.files.items()}
-    if own:
-        components = model_class(info.model_class).COMPONENTS
-        files = sha256_of({c: out / f"{c}.safetensors" for c in components})
-    done, full = out / "evaluation" / f"metrics.{split}.json", split == "test"
-    if done.exists():
-        found = records.read_json(done)
-        if found["weights"] == files and found["known_metrics"] == family.known_metrics(full=full):
-            return
-    examples = load_split(info.dataset, split, shop.data)
-    counts = full and (family.counts_in_train or has_samples(info))
-    train = load_split(info.dataset, "train", shop.data) if counts else None
-    weights, classifiers = out if own else None, shop.runs / CLASSIFIERS
-    result = evaluate(
-        info,
-        weights,
-        examples,
-        split,
-        done.parent,
-        full=full,
-        train=train,
-        classifiers=classifiers,
-    )
-    metrics = result["metrics"]
-    print(f"{out} {split}: {', '.join(f'{k} {v:.4f}' for k, v in metrics.items())}")
-
-
-def _beside(entry: EntryRun, shop: Workshop) -> dict[str, Any]:
-    """Compare a run with that of another entry, or with its bundled weights if there is none."""
-    other = model_info(entry.recipe.compare_with)
-    beside = shop.plan(other)
-    trained = (beside.out / RECORD).exists()
-    if not trained and (is_begun(beside.out) or not other.pretrained):
-        raise CheckpointError(
-            f"{entry.info.name} is compared with {other.name}: reproduce that first"
-        )
-    _evaluate(other, shop, beside.out, "test")
-    record = read_record(beside.out) if trained else records.read_record(other.name)["run"]
-    terms = compare(entry.out, beside.out)
-    return {"entry": other.name, "epochs": record["recipe"]["epochs"], "terms": terms}
-
-
-def compare(run: Path, other: Path) -> dict[str, dict[str, float]]:
-    """Compare two evaluated runs on the test split, example by example.
-
-    Returns:
-        For each term the other's mean, and the mean difference with its standard error.
-    """
-    ours, theirs = (
-        read_component(folder / "evaluation/examples.test.safetensors").tensors
-        for folder in (run, other)
-    )
-    return {
-        name: {
-            "other": theirs[name].mean().item(),
-            "difference": (ours[name] - theirs[name]).mean().item(),
-            "standard_error": standard_error(ours[name] - theirs[name]),
-        }
-        for name in sorted(ours.keys() & theirs.keys())
-        if not torch.equal(ours[name], theirs[name])  # of parts that both share
-    }
-
-
-def _reproduce_all(infos: list[ModelInfo], shop: Workshop) -> None:
+def _reproduce_all(infos: list[ModelInfo], space: Workspace) -> None:
     for i, info in enumerate(infos):
         try:
-            reproduce(info, shop)
+            reproduce(info, space)
         except TimeUpError:
-            for left in infos[i:]:
-                print(f"{left.name}: {shop.plan(left).progress}")
-            print("the time is up; the same command goes on")
+            left = ", ".join(info.name for info in infos[i:])
+            print(f"the time is up; the same command goes on with {left}")
             return
-        print(f"{info.name}: {Stage.COMPLETE}")
+        print(f"{info.name}: complete", flush=True)
 
 
 def _check_all(infos: list[ModelInfo], data: Path, skip: bool) -> None:
@@ -267,7 +239,6 @@ def _check_all(infos: list[ModelInfo], data: Path, skip: bool) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every entry.")
 @click.option("--check", "checking", is_flag=True, help="Compare with the record; make nothing.")
-@click.option("--short", is_flag=True, help="By the short recipes that made the bundled weights.")
 @options.device_option
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True)
 @options.time_limit_option
@@ -278,7 +249,6 @@ def main(
     names: tuple[str, ...],
     everything: bool,
     checking: bool,
-    short: bool,
     device: str,
     runs: Path,
     deadline: float,
@@ -288,8 +258,7 @@ def main(
     """Make the entries NAMES again, or check them."""
     if everything == bool(names):
         raise click.UsageError("give entries, or --all")
-    making = {"--time-limit": math.isfinite(deadline), "--short": short, "--compile": compile}
-    for option, given in making.items():
+    for option, given in {"--time-limit": math.isfinite(deadline), "--compile": compile}.items():
         if given and checking:
             raise click.UsageError(f"{option} is for making entries, not for checking them")
     infos = in_order(list_models() if everything else list(names))
@@ -297,4 +266,4 @@ def main(
         _check_all(infos, data, everything)
     else:
         how = Options(device, deadline=deadline, compile=compile)
-        _reproduce_all(infos, Workshop(data, runs, how, short))
+        _reproduce_all(infos, Workspace(data, runs, how))

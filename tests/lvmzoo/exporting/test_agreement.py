@@ -5,6 +5,7 @@ import torch
 from support.graphs import make
 
 from lvmzoo.exporting.agreement import ExportError, measure
+from lvmzoo.exporting.graphs import excess, facts_of, graphs_of
 
 KIND = "gated VQVAE"
 
@@ -12,7 +13,7 @@ KIND = "gated VQVAE"
 @pytest.fixture
 def graphs():
     model = make(KIND).requires_grad_(False)
-    return model, model.graphs(torch.rand(12, *model.image_shape))
+    return model, graphs_of(model, torch.rand(12, *model.image_shape))
 
 
 def runs_of(graphs, changed=None, change=None):
@@ -33,9 +34,7 @@ def runs_of(graphs, changed=None, change=None):
 
 def test_the_same_has_no_differences(graphs):
     model, graphs = graphs
-    found = {
-        m.what: m.measured for m in measure(model, graphs, runs_of(graphs), model.graph_facts())
-    }
+    found = {m.what: m.measured for m in measure(model, graphs, runs_of(graphs), facts_of(model))}
     assert max(found.values()) < 1e-5
     assert any("samples" in what for what in found)
 
@@ -82,7 +81,7 @@ def test_differences_are_found(graphs, name, change, says):
     model, graphs = graphs
     runs = runs_of(graphs, name, change)
     with pytest.raises(ExportError, match=says):
-        measure(model, graphs, runs, model.graph_facts())
+        measure(model, graphs, runs, facts_of(model))
 
 
 def test_samples_that_the_model_would_not_draw_are_found(graphs):
@@ -96,7 +95,7 @@ def test_samples_that_the_model_would_not_draw_are_found(graphs):
         return [-logits if len(calls) > 5 else logits, left]
 
     with pytest.raises(ExportError, match="16 samples"):
-        measure(model, graphs, runs | {"column": column}, model.graph_facts())
+        measure(model, graphs, runs | {"column": column}, facts_of(model))
 
 
 def test_codes_as_near_as_the_nearest_are_as_good():
@@ -105,5 +104,5 @@ def test_codes_as_near_as_the_nearest_are_as_good():
     codebook[1] = codebook[0] + 1e-8
     features = codebook[0].expand(2, 4, 4, -1).permute(0, 3, 1, 2)
     zeros = torch.zeros(2, 4, 4, dtype=torch.long)
-    assert model.autoencoder.excess(features, zeros + 1).abs().max() < 1e-7
-    assert model.autoencoder.excess(features, zeros + 2).min() > 1e-3
+    assert excess(model.autoencoder, features, zeros + 1).abs().max() < 1e-7
+    assert excess(model.autoencoder, features, zeros + 2).min() > 1e-3

@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 import torch
 from support.graphs import make
-from support.naive import naive_sample
 
+from lvmzoo.exporting.graphs import facts_of, graphs_of
 from lvmzoo.exporting.sample import draw, draw_codes, draw_noise
-from lvmzoo.priors import sampling
+from lvmzoo.models.pixelcnn import gumbel_noise
+from lvmzoo.sampling import invert_flow, sample_codes
 
 OPTIONS = [{}, {"temperature": 0.5}, {"guidance": 2.0}, {"guidance": 1.0, "temperature": 0.7}]
 
 
 def run_of(model):
     """Run the graphs of a model in torch, as they are before they are exported."""
-    graphs = model.graphs(torch.rand(2, *model.image_shape))
+    graphs = graphs_of(model, torch.rand(2, *model.image_shape))
 
     def run(name, inputs):
         tensors = {key: torch.from_numpy(np.ascontiguousarray(v)) for key, v in inputs.items()}
@@ -34,10 +35,10 @@ def test_the_codes_of_the_naive_sampler(kind, options):
         key: value for key, value in options.items() if labels is not None or key != "guidance"
     }
     shape = (*prior.grid, n, prior.num_codes)
-    noise = sampling.draw_noise(shape, torch.Generator().manual_seed(4), prior.weight)
+    noise = gumbel_noise(shape, torch.Generator().manual_seed(4), prior.weight)
     given = None if labels is None else labels.numpy()
-    got = draw_codes(run_of(model), model.graph_facts(), noise.numpy(), given, **options)
-    wanted = naive_sample(prior, n, labels, generator=torch.Generator().manual_seed(4), **options)
+    got = draw_codes(run_of(model), facts_of(model), noise.numpy(), given, **options)
+    wanted = sample_codes(prior, n, labels, generator=torch.Generator().manual_seed(4), **options)
     assert np.array_equal(got, wanted.numpy())
 
 
@@ -45,10 +46,10 @@ def test_the_codes_of_the_naive_sampler(kind, options):
 @torch.no_grad()
 def test_images_of_noise(kind):
     model = make(kind)
-    about = {**model.graph_facts(), "files": {"prior.onnx": {}} if kind == "VLAE" else {}}
+    about = {**facts_of(model), "files": {"prior.onnx": {}} if kind == "VLAE" else {}}
     noise = draw_noise(about, 3, np.random.default_rng(0))
     images = draw(run_of(model), about, noise)
     assert images.shape == (3, *model.image_shape)
     if kind == "VLAE":
-        latents = model.prior.inverse(torch.from_numpy(noise))
+        latents = invert_flow(model.prior, torch.from_numpy(noise))
         assert np.allclose(images, model.decode(latents).numpy(), atol=1e-5)

@@ -8,8 +8,8 @@ from support.factories import make_data, make_tiny
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
 from lvmzoo import VAE, VAE2D
-from lvmzoo.models import variational
-from lvmzoo.models.variational import ELBO, VariationalOutput, gaussian_log_prob
+from lvmzoo.models import vae
+from lvmzoo.models.vae import ELBO, VariationalOutput, gaussian_log_prob
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -342,5 +342,5 @@ def test_draws_for_few_examples_are_those_taken_one_at_a_time(model, x, monkeypa
         return model.score(x[:n], num_samples=5, importance_samples=70, generator=generator())
 
     together = score()
-    monkeypatch.setattr(variational, "_TOGETHER", 1)
+    monkeypatch.setattr(vae, "TOGETHER", 1)
     torch.testing.assert_close(together, score())

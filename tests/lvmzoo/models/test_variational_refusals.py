@@ -78,9 +78,8 @@ def test_bad_latents(model, method):
 @pytest.mark.parametrize(
     ("n", "options", "error", "message"),
     [
-        (0, {}, ValueError, "n must be from 1 to 1000000, not 0"),
+        (0, {}, ValueError, "n must be at least 1, not 0"),
         (-3, {}, ValueError, "not -3"),
-        (10**12, {}, ValueError, "not 1000000000000"),
         (2.0, {}, TypeError, "n must be an int, not float"),
         (True, {}, TypeError, "n must be an int, not bool"),
         ("4", {}, TypeError, "n must be an int, not str"),
@@ -100,13 +99,13 @@ def test_bad_requests_for_samples(model, n, options, error, message):
 
 def test_bad_counts_and_pairs(model, x):
     for call in (model.elbo, model.log_likelihood):
-        for bad in (0, -1, 10**9):
-            with pytest.raises(ValueError, match="num_samples must be from 1"):
+        for bad in (0, -1):
+            with pytest.raises(ValueError, match="num_samples must be at least 1"):
                 call(x, num_samples=bad)
         with pytest.raises(TypeError, match="num_samples must be an int"):
             call(x, num_samples=1.5)
-    for steps in (1, 0, -2, 10**7):
-        with pytest.raises(ValueError, match="steps must be from 2"):
+    for steps in (1, 0, -2):
+        with pytest.raises(ValueError, match="steps must be at least 2"):
             model.interpolate(x, x, steps)
     with pytest.raises(ValueError, match=r"x_a has shape .*, x_b"):
         model.interpolate(x, x[:2])

@@ -9,12 +9,13 @@ from support.sources import make_sources
 
 import lvmzoo
 from lvmzoo import read_latents
+from lvmzoo.sets.decoding import _name
 
 
 @pytest.fixture
 def encoded(vae_folder, tmp_path):
     source = make_sources(tmp_path / "in")
-    call("encode", vae_folder, source, "-o", f"{tmp_path / 'z'}/", "--shard-size", 20)
+    call("encode", vae_folder, source, "-o", tmp_path / "z", "--shard-size", 20)
     return tmp_path / "z"
 
 
@@ -26,10 +27,21 @@ def test_pictures_of_every_shard(encoded, vae_folder, tmp_path):
     call("decode", vae_folder, encoded, "-o", tmp_path / "out")
     files = sorted((tmp_path / "out").rglob("*.png"))
     assert len(files) == 75
-    assert files[0] == tmp_path / "out/00000/00000.png"
+    assert tmp_path / "out/00000/cat/01.png" in files
     model = lvmzoo.from_pretrained(vae_folder)
-    images = model.decode(read_latents(encoded).tensor())
+    latents = read_latents(encoded)
+    images = model.decode(latents.tensor())
+    keys = [key.removesuffix(".png") for key in latents.dataset.to_table()["key"].to_pylist()]
+    names = {f"{path.relative_to(tmp_path / 'out')}"[6:-4]: path for path in files}
+    files = [names[key] for key in keys]
     torch.testing.assert_close(lvmzoo.load_images(files, model), images, atol=0.51 / 255, rtol=0)
+
+
+def test_names_lead_nowhere_else_and_are_unique():
+    taken = {"a/1", "picture-3"}
+    keys = ("../../etc/x.png", "/etc/x.PNG", "a/1.jpg", "..", "C:\\x\\y.png", "Shot 12.10.15")
+    names = [_name(key, 2, taken) for key in keys]
+    assert names == ["etc/x", "etc/x", "a/1-2", "picture-2", "x/y", "Shot 12.10.15"]
 
 
 def test_tars_that_webdataset_reads(encoded, vae_folder, tmp_path):
@@ -42,10 +54,11 @@ def test_tars_that_webdataset_reads(encoded, vae_folder, tmp_path):
     keys = read_latents(encoded).dataset.to_table()["key"].to_pylist()
     assert [fact["key"] for fact in facts] == keys
     assert [row.get("cls") for row in rows][-20:] == [str(i % 3).encode() for i in range(20)]
+    assert rows[0]["__key__"] == "cat/01"
     with tarfile.open(tars[0]) as tar:
         assert {member.mtime for member in tar} == {0}
     # They are sources in turn.
-    call("encode", vae_folder, tmp_path / "out", "-o", f"{tmp_path / 'again'}/")
+    call("encode", vae_folder, tmp_path / "out", "-o", tmp_path / "again")
     assert len(read_latents(tmp_path / "again")) == 75
 
 

@@ -26,8 +26,11 @@ def image(png):
     return Image.open(io.BytesIO(png))
 
 
-def test_pictures_of_every_kind_give_the_same(folder):
+def test_pictures_of_every_kind_give_the_same(folder, tmp_path):
     encoder = Encoder(folder)
+    paths = [tmp_path / f"{i}.png" for i in range(9)]
+    for path, png in zip(paths, PNGS, strict=True):
+        path.write_bytes(png)
     arrays = np.stack([np.asarray(image(png)) for png in PNGS])
     tensor = torch.from_numpy(arrays).permute(0, 3, 1, 2)
     expected = encoder(PNGS)["latents"]
@@ -39,6 +42,8 @@ def test_pictures_of_every_kind_give_the_same(folder):
         list(tensor),
         np.array(PNGS, dtype=object),
         [{"bytes": png, "path": None} for png in PNGS],
+        [{"bytes": None, "path": str(path)} for path in paths],
+        paths,
         {"image": arrays},
         {"bytes": PNGS},
     ):
@@ -79,17 +84,22 @@ def test_other_columns_are_kept_and_bytes_have_their_hash(vae_folder):
 
 
 def test_a_picture_that_cannot_be_read(vae_folder):
-    batch = [PNGS[0], *damaged(PNGS[1]).values(), PNGS[2]]
+    batch = [PNGS[0], *damaged(PNGS[1]).values(), None, PNGS[2]]
     with pytest.raises(ValueError, match="picture 1 is a truncated or damaged image"):
         Encoder(vae_folder)(batch)
-    found = Encoder(vae_folder, keep_going=True)(batch)
-    assert [reason is None for reason in found["failure"]] == [True, *[False] * 4, True]
+    encoder = Encoder(vae_folder, keep_going=True)
+    found, good = encoder(batch), encoder([PNGS[0], PNGS[2]])
+    assert [reason == "" for reason in found["failure"]] == [True, *[False] * 5, True]
     assert found["failure"][2] == "picture 2 is empty"
-    assert not found["latents"][1:5].any()
-    assert np.array_equal(
-        found["latents"][[0, 5]], Encoder(vae_folder)([PNGS[0], PNGS[2]])["latents"]
-    )
-    assert Encoder(vae_folder, keep_going=True)([b""])["latents"].shape == (1, 4)
+    assert found["failure"][5] == "picture 5 is missing"
+    assert not found["latents"][1:6].any()
+    assert np.array_equal(found["latents"][[0, 6]], good["latents"])
+    for one in (found, good, encoder([b""]), encoder([np.zeros((9, 9), np.uint8)])):
+        assert [one[name].dtype.kind for name in ("latents", "sha256", "failure")] == [
+            "f",
+            "U",
+            "U",
+        ]
 
 
 def test_it_is_pickled_without_its_weights(vqvae_folder):
@@ -114,15 +124,31 @@ def test_wrong_models_and_batches(vae2d_folder, vqvae_folder):
         Encoder("vqvae_absent")(PNGS)
 
 
-def test_a_loaded_model_serves_as_well(vqvae_folder):
-    model = lvmzoo.from_pretrained(vqvae_folder)
-    assert np.array_equal(Encoder(model)(PNGS)["latents"], Encoder(vqvae_folder)(PNGS)["latents"])
+def test_it_follows_a_model_that_is_loaded_into(folder):
+    model, encoder = lvmzoo.from_pretrained(folder), Encoder(folder)
+    live, before = Encoder(model), encoder(PNGS)["latents"]
+    assert np.array_equal(live(PNGS)["latents"], before)
+    state = model.state_dict()
+    name = next(key for key in state if "codebook" in key or key.startswith("encoder"))
+    model.load_state_dict({**state, name: state[name].flip(0).clone()})
+    after = live(PNGS)["latents"]
+    assert np.array_equal(after, Encoder(copy.deepcopy(model))(PNGS)["latents"])
+    assert not np.array_equal(after, before)
+
+
+def test_it_goes_on_in_processes_that_are_forked(vqvae_folder):
+    encoder = Encoder(vqvae_folder)
+    expected = encoder(PNGS)["latents"]
+    table = datasets.Dataset.from_dict({"image": PNGS}).map(
+        encoder, batched=True, batch_size=4, num_proc=2, remove_columns=["image"]
+    )
+    assert np.array_equal(np.array(table["latents"]), expected)
 
 
 def test_engines_give_what_the_command_gives(vqvae_folder, tmp_path):
     source = make_sources(tmp_path / "in")
     files = sorted(path for path in source.glob("*/*.png"))
-    call("encode", vqvae_folder, *files, "-o", f"{tmp_path / 'out'}/")
+    call("encode", vqvae_folder, *files, "-o", tmp_path / "out")
     expected = read_latents(tmp_path / "out").tensor().numpy()
     encoder = Encoder(vqvae_folder)
     table = datasets.Dataset.from_dict({"image": [str(path) for path in files]})

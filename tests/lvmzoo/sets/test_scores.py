@@ -19,9 +19,22 @@ def test_scores_as_shards_are_those_that_are_printed(vae_folder, tmp_path):
     for row in printed:
         found = rows["cat/" + row.pop("file").rpartition("/")[2]]
         assert {name: found[name] for name in row} == row
-    info = json.loads((tmp_path / "out/_lvmzoo.json").read_text())
+    info = json.loads((tmp_path / "out/__lvmzoo__/set.json").read_text())
     assert info["counts"] == {"rows": 75, "failures": 4}
     assert set(info["columns"]) == {"elbo", "reconstruction", "kl", "log_likelihood"}
+
+
+def test_a_picture_that_cannot_be_read_has_a_row_that_says_why(vae_folder, tmp_path):
+    source = make_sources(tmp_path / "in")
+    bad = [source / name for name in ("text.jpg", "empty.png")]
+    stdout, stderr = call("score", vae_folder, source / "cat", *bad, "--json", status=1)
+    rows = json.loads(stdout)
+    assert ["failure" in row for row in rows] == [False] * 15 + [True] * 2
+    assert rows[-1] == {"file": str(bad[1]), "failure": f"{bad[1]} is empty"}
+    assert "text.jpg is not an image that can be read (and 1 more of 17)" in stderr
+    stdout, _ = call("score", vae_folder, *bad, source / "set.tar", status=1)
+    assert len(stdout.splitlines()) == 23
+    assert stdout.splitlines()[1].split()[:4] == ["-"] * 4
 
 
 @pytest.fixture

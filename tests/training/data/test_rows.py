@@ -71,7 +71,7 @@ def test_what_was_killed_goes_on_after_its_last_piece(tmp_path, rest):
         make(tmp_path, killed)
     assert not (tmp_path / "rows").exists()
     begun = tmp_path / "rows.partial"
-    for name in ("rows.npy", "pieces.jsonl"):
+    for name in ("rows.npy", "digests.bin", "pieces.jsonl"):
         with (begun / name).open("ab") as file:
             file.write(b"[" * rest)
     seen = []

@@ -9,7 +9,7 @@ from support.publishing import NAME, publish
 
 from lvmzoo import registry
 from training.release import records
-from training.release.reproduce import Workshop
+from training.release.reproduce import Workspace
 from training.run import Options
 
 
@@ -32,14 +32,13 @@ def shorten(table):
         part |= {k: v for k, v in {"epochs": 2, "revive_every": 1}.items() if k in part}
     if table.get("batch_size") == 250:
         table["batch_size"] = 1000
-    table.pop("short", None)
 
 
 @pytest.fixture
-def shop(empty, recipes) -> Workshop:
+def space(empty, recipes) -> Workspace:
     """A zoo without weights, and recipes that are soon through."""
-    recipes.edit_all(shorten)
-    return Workshop(empty, empty / "runs", Options("cpu"))
+    recipes["*"] = shorten
+    return Workspace(empty, empty / "runs", Options("cpu"))
 
 
 @pytest.fixture(scope="session")

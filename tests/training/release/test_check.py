@@ -2,18 +2,20 @@
 
 import json
 import shutil
+from dataclasses import asdict, replace
 
 import pytest
 from click.testing import CliRunner
-from support.runs import images_run, log_of, vqvae_run
+from support.runs import images_run, log_of
 
 from lvmzoo import registry
 from lvmzoo.registry import model_info
 from training.families import family_of
-from training.families.base import Metric
-from training.loop import fit, fit_entry
+from training.records import from_json
 from training.release import cards, check, records
+from training.release.records import Comparison, EntryRecord, Term
 from training.release.reproduce import main, reproduce
+from training.train import fit
 
 POINTS, OTHER = "vae2d_gaussian1", "vae2d_gaussian2"
 
@@ -24,56 +26,50 @@ def test_first_losses_are_those_of_the_run_and_leave_nothing_behind(tmp_path):
     assert list(run.out.iterdir()) == []
     assert len(losses) == run.total_steps == 6
     fit(run)
-    lines = log_of(run.out)
-    assert sum(losses[:3]) / 3 == pytest.approx(lines[0]["train"]["loss"], rel=1e-6)
-    assert sum(losses[3:]) / 3 == pytest.approx(lines[1]["train"]["loss"], rel=1e-6)
+    for start, line in zip((0, 3), log_of(run.out), strict=True):
+        mean = sum(losses[start : start + 3]) / 3
+        assert mean == pytest.approx(line["train"]["loss"], rel=1e-6)
 
 
-@pytest.mark.usefixtures("few_revival_images")
-def test_first_losses_of_a_prior_encode_only_what_they_need(tmp_path):
-    entry = vqvae_run(tmp_path / "vqvae_svhn", settings=("augment=flip", "precision=float32"))
-    assert fit_entry(entry)
-    autoencoder, prior = entry.runs
-    assert autoencoder.component == "autoencoder"
-    losses = check.first_losses(prior)
-    (first, _) = log_of(prior.out)
-    assert sum(losses[:3]) / 3 == pytest.approx(first["train"]["loss"], rel=1e-6)
+def run_check(space):
+    options = ["--data", str(space.data), "--device", "cpu"]
+    return CliRunner().invoke(main, [POINTS, "--check", *options])
 
 
-def run_check(shop, name=POINTS):
-    options = ["--data", str(shop.data), "--device", "cpu"]
-    return CliRunner().invoke(main, [name, "--check", *options])
+def up_to_date(space):
+    return check.up_to_date(model_info(POINTS), space.data)
 
 
-def edited(record, path, value):
-    """Return a record with another value at a path, which a function of the old one may give."""
-    place = copy = json.loads(json.dumps(record))
-    *outer, last = path
-    for key in outer:
-        place = place[key]
-    place[last] = value(place[last]) if callable(value) else value
-    return copy
+AGREES = f"{POINTS}: agrees with its record\n"
 
 
 @pytest.fixture
-def made(shop, monkeypatch):
+def made(space, monkeypatch):
     """The record of an entry that was just made; it is not trained again for a check."""
-    reproduce(model_info(POINTS), shop)
+    reproduce(model_info(POINTS), space)
     monkeypatch.setattr(type(family_of("VAE2D")), "retrained", None)
     return records.read_record(POINTS)
 
 
-def up_to_date(shop, variants=()):
-    return check.up_to_date(check.bundled_run(model_info(POINTS), shop.data, variants))
+def write(record):
+    records.write_record(POINTS, record)
+    cards.write_card(POINTS)
 
 
-LAST = ("run", "first_losses", -1)
-FIRST = ("test", "first", "metrics")
+def edited(record, path, value):
+    """Return a record with another value at a path, which a function of the old one may give."""
+    place = copy = json.loads(json.dumps(asdict(record)))
+    *outer, last = path
+    for key in outer:
+        place = place[key]
+    place[last] = value(place[last]) if callable(value) else value
+    return from_json(EntryRecord, copy)
 
 
 # Where the record is changed, to what, what is then found, and whether it is still up to date.
+FIRST = ("test", "first", "metrics")
 CHANGES = [
-    (LAST, lambda loss: loss * 1.01, "the loss at step 20 is", True),
+    (("run", "first_losses", -1), lambda loss: loss * 1.01, "the loss at step 20 is", True),
     (("run", "data"), "0" * 64, "the training data are not the run's", False),
     (("run", "recipe", "lr"), 0.5, "the recipe's lr is 0.002, the run's 0.5", False),
     (("run", "given"), {"encoder": "0"}, "was on other components than those", False),
@@ -91,88 +87,58 @@ CHANGES = [
 ]
 
 
-def test_what_does_not_agree_is_found(shop, made):
-    assert run_check(shop).output == f"{POINTS}: agrees with its record\n"
-    assert up_to_date(shop)
+def test_what_does_not_agree_is_found(space, made, recipes):
+    assert run_check(space).output == AGREES
+    assert up_to_date(space)
     for path, value, found, current in CHANGES:
-        records.write_record(POINTS, edited(made, path, value))
-        cards.write_card(POINTS)
-        result = run_check(shop)
+        write(edited(made, path, value))
+        result = run_check(space)
         assert result.exit_code == 1
         assert found in result.output
         assert result.output.count(";") == 0, result.output  # and nothing else
         assert "Error: 1 of 1 entries do not agree" in result.output
-        assert up_to_date(shop) == current, path
-
-
-def test_samples_that_are_not_on_record_are_measured_the_next_time(shop, made, monkeypatch):
-    family = type(family_of("VAE2D"))
-    monkeypatch.setattr(family, "sample_metrics", {"frechet": Metric("", "")})
-    assert run_check(shop).output == f"{POINTS}: agrees with its record\n"
-    assert not up_to_date(shop)
-    reproduce(model_info(POINTS), shop)
-    assert "frechet" in records.read_record(POINTS)["test"]["known_metrics"]
-    assert up_to_date(shop)
-
-
-def test_a_card_that_was_edited_is_found(shop, made):
+        assert up_to_date(space) == current, path
+    write(made)
     with (records.CARDS / f"{POINTS}.md").open("a") as card:
         card.write("It is the best.\n")
-    result = run_check(shop)
-    assert result.exit_code == 1
-    assert "the card is not what its record gives" in result.output
-    assert up_to_date(shop)
+    assert "the card is not what its record gives" in run_check(space).output
+    assert up_to_date(space)
+    recipes[POINTS] = lambda table: table.update(lr=0.01)
+    assert "the recipe's lr is 0.01, the run's 0.002" in run_check(space).output
+    assert not up_to_date(space)
 
 
-def test_an_entry_that_is_soon_trained_is_trained_again(shop):
-    reproduce(model_info(POINTS), shop)
-    assert run_check(shop).output == f"{POINTS}: agrees with its record\n"
+def test_an_entry_that_is_soon_trained_is_trained_again(space):
+    reproduce(model_info(POINTS), space)
+    assert run_check(space).output == AGREES
     record = records.read_record(POINTS)
-    records.write_record(POINTS, edited(record, ("test", "metrics", "gap"), lambda gap: gap + 0.1))
-    cards.write_card(POINTS)
-    assert f"{POINTS}: trained again, the gap is " in run_check(shop).output
+    write(edited(record, ("test", "metrics", "gap"), lambda gap: gap + 0.1))
+    assert f"{POINTS}: trained again, the gap is " in run_check(space).output
 
 
-def test_a_changed_recipe_is_found(shop, made, recipes):
-    recipes.set(POINTS, lr=0.01)
-    assert "the recipe's lr is 0.01, the run's 0.002" in run_check(shop).output
-    assert not up_to_date(shop)
-
-
-def test_a_recipe_with_a_short_table_is_that_of_the_whole(shop, made, recipes):
-    recipes.set(POINTS, short={"epochs": 1})
-    assert up_to_date(shop)
-    assert not up_to_date(shop, ("short",))
-    assert run_check(shop).output == f"{POINTS}: agrees with its record\n"
-
-
-def test_a_card_that_compares_with_figures_of_yesterday_is_out_of_date(shop, made):
-    reproduce(model_info(OTHER), shop)
-    elbo = records.read_record(OTHER)["test"]["metrics"]["elbo"]
+def test_a_card_that_compares_with_figures_of_yesterday_is_out_of_date(space, made):
+    reproduce(model_info(OTHER), space)
+    elbo = records.read_record(OTHER).test.metrics["elbo"]
     for name, other, found in (
         ("elbo", elbo, ""),
         ("elbo", elbo - 0.1, "whose elbo was"),
         ("old", 1.0, "whose old was 1; that is nan now"),
     ):
-        term = {"other": other, "difference": 0.1, "standard_error": 0.1}
-        beside = {"entry": OTHER, "epochs": 2, "terms": {name: term}}
-        records.write_record(POINTS, made | {"comparison": beside})
-        cards.write_card(POINTS)
-        assert up_to_date(shop) == (not found)
-        assert (found or "agrees with its record") in run_check(shop).output
-
+        write(replace(made, comparison=Comparison(OTHER, 2, {name: Term(other, 0.1, 0.1)})))
+        assert up_to_date(space) == (not found)
+        assert (found or "agrees with its record") in run_check(space).output
     # Its files stand for the run; what is made anew is figures and card.
-    shutil.rmtree(shop.runs)
-    reproduce(model_info(POINTS), shop)
-    assert not (shop.runs / POINTS / "log.jsonl").exists()
+    shutil.rmtree(space.runs)
+    reproduce(model_info(POINTS), space)
+    assert not (space.runs / POINTS / "log.jsonl").exists()
     assert records.read_record(POINTS) == made
 
 
-def test_weights_that_were_changed_are_not_measured(shop, made):
+def test_weights_that_were_changed_are_not_measured(space, made):
     path = registry.WEIGHTS / f"{POINTS}.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    result = run_check(shop)
+    result = run_check(space)
     assert result.exit_code == 1
     assert "SHA-256" in result.output

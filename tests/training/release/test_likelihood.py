@@ -15,9 +15,9 @@ ENTRIES = [n for n in list_models(pretrained=True) if model_info(n).dataset in l
 def test_what_the_scores_of_an_entry_say_was_measured_on_the_weights_it_has(name):
     weights = {component: file.sha256 for component, file in model_info(name).files.items()}
     stored = json.loads((registry.WEIGHTS / scores.TEST_SCORES).read_text(encoding="utf-8"))[name]
-    found = records.read_record(name)["likelihood"]
-    assert found["weights"] == stored["weights"] == weights
-    assert found["score"] == stored["score"]
+    found = records.read_record(name).likelihood
+    assert found.weights == stored["weights"] == weights
+    assert found.score == stored["score"]
 
 
 def test_auroc_is_the_share_of_pairs_in_order():
@@ -67,5 +67,5 @@ def test_percentiles_record_and_card_are_written(zoo_of_cards, tmp_path, monkeyp
     assert "one of 30 of its own test images has a higher elbo" in text
     # Of other weights than those on record nothing is said.
     record = records.read_record("vae_svhn")
-    record["likelihood"]["weights"] = {"model": "0" * 64}
+    record.likelihood.weights["model"] = "0" * 64
     assert "other data | area" not in cards.render(info, record)

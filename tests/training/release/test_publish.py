@@ -135,11 +135,14 @@ def run(tmp_path) -> Path:
     }
     facts |= {"steps": 1, "examples": 6, "seconds": 1.0, "hardware": "1 CPU core"}
     facts |= {"versions": {"torch": "2"}, "variants": [], "settings": ["epochs=1"]}
-    facts |= {"own_pictures": True, "config": config_dict(model.config)}
+    facts |= {"own_pictures": True, "config": config_dict(model.config), "validation": {}}
     (folder / "run.json").write_text(json.dumps(facts))
     metrics = {"elbo": -4.0, "psnr": 12.5}
     test = {"entry": "vae_mnist", "weights": {"model": digest}, "examples": 6, "metrics": metrics}
     test |= {
+        "split": "test",
+        "data": "0" * 64,
+        "known_metrics": ["elbo", "psnr"],
         "data_source": "own pictures",
         "parameters": sum(p.numel() for p in model.parameters()),
     }

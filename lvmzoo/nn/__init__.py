@@ -1,1 +1,0 @@
-"""Functions and layers that two or more families share."""

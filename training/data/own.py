@@ -1,0 +1,385 @@
+"""One's own pictures, from whatever sources `lvmzoo encode` reads, and how they are split."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cache as once
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lvmzoo.files import atomic_file
+from lvmzoo.notes import Notes
+from lvmzoo.pictures.find import find
+from lvmzoo.pictures.many import BLOCK, Decoders, decode_here
+from lvmzoo.pictures.record import Picture, SourceError, stem
+from lvmzoo.pictures.transform import Transform
+from lvmzoo.registry import DATASETS, DataSet
+from training.data.rows import DataError, Rows, make_rows, replace_rows
+from training.data.split import Split
+
+__all__ = ["OwnPictures", "load_folder", "name_of", "read_folder", "read_tree"]
+
+Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_SHOWN = 10  # names in a message
+_FEW = 256  # pictures for which no processes are started
+_VERSION = "2"  # of what a cache holds
+_TRAIN, _VALIDATION, _TEST = range(3)
+
+
+@dataclass(frozen=True)
+class OwnPictures:
+    """One's own pictures, as they were understood."""
+
+    name: str
+    train: Split  # with those of validation, and of test where none are given
+    held_out: Tensor  # (N,), which of these are for validation and for the test
+    test: Split | None  # where a folder or file is named so
+    line: str  # what was understood, in one line
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the labels; () if there are none."""
+        return self.train.classes
+
+    def split(self, name: str) -> Split:
+        """Return "train" (without validation), "validation", "all" (both) or "test".
+
+        Raises:
+            DataError: The split would be empty.
+        """
+        if name == "test" and self.test is not None:
+            return self.test
+        parts = {"train": [_TRAIN], "validation": [_VALIDATION], "test": [_TEST]}
+        wanted = torch.tensor(parts.get(name, [_TRAIN, _VALIDATION]))
+        split = self.train.take(torch.isin(self.held_out, wanted).nonzero()[:, 0])
+        if not len(split):
+            raise DataError(
+                f"the {name} split is empty: a tenth of each class of {self.name} would be in "
+                "it, and no class has enough pictures"
+            )
+        return split
+
+
+def load_folder(sources: Sources, split: str, data: DataSet) -> Split:
+    """Load a split of one's own pictures into memory; see `read_folder`."""
+    return read_folder(sources, data).split(split)
+
+
+def name_of(sources: Sources) -> str:
+    """Return what pictures are called: like the first source, but not like a data set."""
+    first = os.fspath(_listed(sources)[0]).rstrip("/")
+    name = os.path.basename(first if "://" in first else os.path.abspath(first))
+    name = stem(name) if name.lower().endswith((".tar", ".parquet")) else name
+    return f"own-{name}" if name in DATASETS else name
+
+
+def read_folder(
+    sources: Sources,
+    data: DataSet,
+    cache: Path | None = None,
+    *,
+    skip: bool = False,
+    deadline: float = math.inf,
+) -> OwnPictures:
+    """Read one's own pictures, at the size and with the channels of `data`.
+
+    docs/sources.md says where they may lie, and what makes classes and splits. Pictures come in the
+    order of their names, and whether one is for training follows from its name alone, so that the
+    same pictures in a folder, in tars or in parquet files are the same data.
+
+    Arguments:
+        sources: Files, folders, tars, parquet files, or addresses of fsspec.
+        data: A data set that has images of the size and channels.
+        cache: A folder in which they are kept as they were read; by default they are in memory.
+        skip: Leave out what cannot be read.
+        deadline: A moment of `time.monotonic` after which reading stops, to go on later.
+
+    Raises:
+        DataError: No pictures, some that cannot be read, a class of a single one, or a class of
+            which there are pictures for the test alone.
+        UnfinishedError: The deadline passed before all were in the cache.
+    """
+    name, notes = name_of(sources), Notes()
+    pictures = _find(sources, notes)
+    x, read = _read(pictures, data, cache, name, sources, deadline)
+    if read.failures and not skip:
+        raise DataError(_unreadable(read.failures, len(pictures), cache, name))
+    order = sorted(
+        (i for i in range(len(pictures)) if i not in read.failures),
+        key=lambda i: _name_in_set(pictures[i]),
+    )
+    if not order:
+        raise DataError(f"none of the {len(pictures):,} pictures of {name} can be read")
+    kept = [pictures[i] for i in order]
+    classes = _classes(kept, name)
+    bad = f"{len(read.failures):,} of {len(pictures):,} pictures could not be read"
+    whole = Split(
+        x.take(torch.tensor(order)) if isinstance(x, Rows) else x[torch.tensor(order)],
+        torch.tensor([classes.index(str(p.label)) if classes else 0 for p in kept]),
+        classes,
+        f"{len(classes)} classes of own pictures" if classes else "own pictures, no classes",
+        f"{bad} and were left out." if read.failures else "",
+        own=True,
+    )
+    is_test = torch.tensor([picture.split == "test" for picture in kept])
+    train = whole.take((~is_test).nonzero()[:, 0])
+    _check_counts(train, name)
+    own = OwnPictures(
+        name,
+        train,
+        _held_out([p for p in kept if p.split != "test"], train.labels, test=not is_test.any()),
+        whole.take(is_test.nonzero()[:, 0]) if is_test.any() else None,
+        "",
+    )
+    return replace(own, line=_line(own, read, notes, data.shape[-1]))
+
+
+def read_tree(folder: Path, data: DataSet) -> Split:
+    """Read every picture below `folder/<class>/` into memory, those of a data set.
+
+    Pictures named by a number come in its order whatever their class, which is the original order
+    of the image trees of data sets.
+
+    Raises:
+        DataError: No pictures, a class that `data` lacks, pictures outside the class folders, or
+            one that cannot be read.
+    """
+    pictures = sorted(_find(folder, Notes()), key=_number)
+    for picture in pictures:
+        label = picture.key.partition("/")[0]
+        if label not in data.classes:
+            raise DataError(f"{picture.name} is in no class of {data.name}: {data.classes}")
+    x, read = _read(pictures, data, None, data.name, folder, math.inf)
+    if read.failures:
+        raise DataError(_unreadable(read.failures, len(pictures), None, data.name))
+    labels = [data.classes.index(picture.key.partition("/")[0]) for picture in pictures]
+    kind = f"{len(data.classes)} classes of own pictures"
+    return Split(x, torch.tensor(labels), data.classes, kind)
+
+
+def _number(picture: Picture) -> tuple[int, str, str]:
+    name = Path(picture.key).stem
+    return int(name) if name.isascii() and name.isdigit() else 0, name, picture.key
+
+
+def _listed(sources: Sources) -> list[str | os.PathLike[str]]:
+    return [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+
+
+def _find(sources: Sources, notes: Notes) -> list[Picture]:
+    """Find pictures; where splits are given, those outside of them are left out."""
+    try:
+        pictures = list(find(_listed(sources), notes))
+    except (SourceError, OSError) as error:
+        raise DataError(str(error)) from None
+    if not pictures:
+        raise DataError(f"there are no pictures in {', '.join(map(str, _listed(sources)))}")
+    if not any(picture.split == "train" for picture in pictures):
+        return [replace(picture, split=None) for picture in pictures]
+    for picture in pictures:
+        if picture.split is None:
+            notes.add(picture.name, "neither for training nor for the test; left out")
+    return [picture for picture in pictures if picture.split]
+
+
+# Pixels
+
+
+@dataclass(frozen=True)
+class _Read:
+    failures: dict[int, str]  # which could not be read, and why
+    converted: dict[str, int]  # in which way, and how many
+
+
+def _read(
+    pictures: Sequence[Picture],
+    data: DataSet,
+    cache: Path | None,
+    name: str,
+    sources: Sources,
+    deadline: float,
+) -> tuple[Tensor | Rows, _Read]:
+    """Read pictures as images (N, C, H, W) uint8; those that cannot be read are black."""
+    to = Transform(data.name, data.shape, data.content_size)  # type: ignore[arg-type]
+    with ExitStack() as stack:
+        decoders = once(lambda: stack.enter_context(Decoders(to)))
+        bar = stack.enter_context(tqdm(total=len(pictures), desc=name, leave=False, disable=None))
+
+        def compute(start: int, stop: int) -> tuple[np.ndarray, dict[str, Any]]:
+            images = np.zeros((stop - start, to.shape[1], to.shape[2], to.shape[0]), np.uint8)
+            failures, converted, at = dict[int, str](), Counter[str](), 0
+            parts = [pictures[i : min(i + BLOCK, stop)] for i in range(start, stop, BLOCK)]
+            few = len(pictures) <= _FEW
+            found = decode_here(to, pictures[start:stop]) if few else decoders().blocks(parts)
+            for block in found:
+                reasons = block.reasons
+                good = [at + i for i, reason in enumerate(reasons) if reason is None]
+                images[good] = block.pixels
+                failures |= {start + at + i: reason for i, reason in enumerate(reasons) if reason}
+                converted.update(block.notes.counts)
+                at += len(reasons)
+                bar.update(len(reasons))
+            said = {"failures": failures, "converted": converted}
+            return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), said
+
+        if cache is None:
+            images, said = compute(0, len(pictures))
+            return torch.from_numpy(images), _gather([said])
+        folder = _cache_folder(cache, name, pictures, data, sources)
+        shape = (len(pictures), *data.shape)
+        rows, pieces = make_rows(folder, shape, "uint8", compute, deadline=deadline)
+    if _gather(pieces).failures:
+        _try_again(folder, pictures, to, pieces)
+        rows, pieces = make_rows(folder, shape, "uint8", compute)
+    return rows, _gather(pieces)
+
+
+def _gather(pieces: Sequence[dict[str, Any]]) -> _Read:
+    converted = Counter[str]()
+    for piece in pieces:
+        converted.update(piece["converted"])
+    failures = {int(i): why for piece in pieces for i, why in piece["failures"].items()}
+    return _Read(failures, dict(converted))
+
+
+def _cache_folder(
+    cache: Path, name: str, pictures: Sequence[Picture], data: DataSet, sources: Sources
+) -> Path:
+    """Return where pictures are kept, and remove what was kept of these sources as they were."""
+    where = [os.path.abspath(s) if "://" not in str(s) else str(s) for s in _listed(sources)]
+    of = hashlib.sha256(repr((_VERSION, where, data.shape, data.content_size)).encode())
+    state = hashlib.sha256()
+    for p in pictures:
+        state.update(repr((p.source, p.key, p.size, p.version, p.offset)).encode())
+    prefix = f"{name}-{data.shape[-1]}-{of.hexdigest()[:8]}-"
+    folder = cache / f"{prefix}{state.hexdigest()[:16]}"
+    for other in cache.glob(f"{prefix}*"):
+        if other.name.removesuffix(".partial") != folder.name:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def _try_again(
+    folder: Path, pictures: Sequence[Picture], to: Transform, pieces: Sequence[dict[str, Any]]
+) -> None:
+    """Read once more what could not be read when the cache was made."""
+    failed = list(_gather(pieces).failures)
+    images: dict[int, np.ndarray] = {}
+    for i, found in zip(failed, decode_here(to, [pictures[i] for i in failed]), strict=True):
+        if found.reasons[0] is None:
+            images[i] = found.pixels[0].transpose(2, 0, 1)
+    if images:
+        for piece in pieces:
+            piece["failures"] = {i: r for i, r in piece["failures"].items() if int(i) not in images}
+        replace_rows(folder, images, pieces)
+
+
+def _unreadable(bad: dict[int, str], total: int, cache: Path | None, name: str) -> str:
+    """Say which pictures cannot be read, and write the whole list to a file."""
+    shown = "; ".join(list(bad.values())[:_SHOWN])
+    more = f"; and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+    where = ""
+    if cache is not None:
+        path = cache / f"{name}.unreadable.json"
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(list(bad.values()), indent=1), encoding="utf-8")
+        where = f"; all of them are listed in {path}"
+    return (
+        f"{len(bad):,} of {total:,} pictures cannot be read ({shown}{more}){where}; mend or remove "
+        "them, or leave them out with --skip-unreadable"
+    )
+
+
+# Classes and splits
+
+
+def _name_in_set(picture: Picture) -> str:
+    """Return the name by which a picture is known, the same in a folder, tar or parquet file."""
+    name = stem(picture.key) if picture.offset is None else picture.key
+    first, slash, rest = name.partition("/")
+    if picture.split and slash and first != picture.label:
+        name = rest
+    return name if "/" in name or picture.label is None else f"{picture.label}/{name}"
+
+
+def _classes(pictures: Sequence[Picture], name: str) -> tuple[str, ...]:
+    """Return the classes, in the order of names or numbers, if every picture has one."""
+    if any(picture.label is None for picture in pictures):
+        return ()
+    found = {str(picture.label) for picture in pictures if picture.split != "test"}
+    foreign = sorted({str(picture.label) for picture in pictures} - found)
+    if foreign:
+        raise DataError(f"the test pictures of {name} have the class {foreign[0]!r}, others do not")
+    numbers = all(label.isascii() and label.isdigit() for label in found)
+    return tuple(sorted(found, key=int if numbers else str))
+
+
+def _check_counts(train: Split, name: str) -> None:
+    counts = train.labels.bincount(minlength=len(train.classes)).tolist()
+    for label, count in zip(train.classes, counts, strict=False):
+        if count < 2:
+            raise DataError(
+                f"the class {label!r} of {name} has {count} picture to train on: give it two at "
+                "least (of three, one is in each split), or take it away"
+            )
+
+
+def _held_out(pictures: Sequence[Picture], labels: Tensor, *, test: bool) -> Tensor:
+    """Mark pictures for validation and test: as given, else a tenth of each class by their names.
+
+    A picture that more are put beside stays where it is, but in a class of a few dozen at most, of
+    which one at least is held out.
+    """
+    given = any(picture.split == "validation" for picture in pictures)
+    held_out = torch.tensor([_VALIDATION * (p.split == "validation") for p in pictures])
+    for label in labels.unique():
+        index = (labels == label).nonzero()[:, 0].tolist()
+        places = sorted((_place(_name_in_set(pictures[i])), i) for i in index if not held_out[i])
+        least = 3
+        for part, wanted in ((_TEST, test), (_VALIDATION, not given)):
+            if wanted and len(places) >= least:
+                count = sum(place < 0.1 for place, _ in places)
+                count = min(max(1, count), len(places) + 1 - least)
+                held_out[[i for _, i in places[:count]]] = part
+                # Of the rest, so that a tenth of it follows.
+                places = [(max(0.0, place - 0.1) / 0.9, i) for place, i in places[count:]]
+            least = 2
+    return held_out
+
+
+def _place(name: str) -> float:
+    """Return a number in [0, 1) that follows from a name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
+
+
+def _line(own: OwnPictures, read: _Read, notes: Notes, size: int) -> str:
+    """Say in one line what was understood."""
+    splits = [own.train] if own.test is None else [own.train, own.test]
+    labels = torch.cat([split.labels for split in splits])
+    counts = labels.bincount(minlength=len(own.classes)).tolist()
+    named = [f"{name} {n:,}" for name, n in zip(own.classes, counts, strict=False)]
+    more = f", and {len(named) - 2 * _SHOWN} more" if len(named) > 2 * _SHOWN else ""
+    classes = f"in {len(named)} classes ({', '.join(named[: 2 * _SHOWN])}{more})"
+    parts = [f"{own.name}: {len(labels):,} pictures {classes if named else 'without classes'}"]
+    sizes = own.held_out.bincount(minlength=3).tolist()
+    tests = sizes[_TEST] if own.test is None else len(own.test)
+    tenth = f" (a tenth of {'each class' if named else 'them'})" if own.test is None else ""
+    parts.append(f"{sizes[0]:,} train, {sizes[1]:,} validation, {tests:,} test{tenth}")
+    kinds = [f"{n:,}: {kind}" for kind, n in read.converted.items()]
+    parts.append(
+        f"{size}x{size} pixels; " + (f"converted {'; '.join(kinds)}" if kinds else "none converted")
+    )
+    if read.failures:
+        parts.append(f"{len(read.failures):,} unreadable ones left out")
+    return "; ".join([*parts, *notes.lines()])
