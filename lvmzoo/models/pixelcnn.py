@@ -165,9 +165,8 @@ class MaskedConv2d(VerticalConv2d):
     def reset_parameters(self) -> None:
         """Draw the weights anew, zero where masked."""
         super().reset_parameters()
-        if not self.weight.is_meta:  # where masking would only import a compiler's worth of torch
-            with torch.no_grad():
-                self.weight.copy_(self.masked_weight())
+        with torch.no_grad():
+            self.weight.mul_(self.mask)
 
     @property
     def mask(self) -> Tensor:

@@ -45,51 +45,28 @@ Columns = Mapping[str, np.ndarray]
 class Latents:
     """What `lvmzoo encode` makes of pictures."""
 
-    kind = "latents"
-
     def __init__(self, model: ZooModel, *, moments: bool = False) -> None:
-        self.model, self.network = model, Encoder(model, moments=moments).network
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is the same of all shards."""
-        network = self.network
+        network = Encoder(model, moments=moments).network
+        self.model, self.weights = model, decoder_weights(model)
         column = {"dtype": np.dtype(network.dtype).name, "shape": list(network.shape)}
-        return {
-            "weights": decoder_weights(self.model),
-            "columns": dict.fromkeys(network.names, column),
-        }
-
-    def columns(self, pictures: np.ndarray) -> Columns:
-        """Return the columns of pictures (n, H, W, C) uint8."""
-        return self.network.columns(pictures)
+        self.names = dict.fromkeys(network.names, column)
+        self.columns: Callable[[np.ndarray], Columns] = network.columns
 
 
 class Scores:
     """What `lvmzoo score` makes of pictures: each is scored alone, always with the same draws."""
 
-    kind = "scores"
-
     def __init__(self, model: ZooModel) -> None:
-        self.model, self.scorer = model, Scorer(model)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is the same of all shards."""
-        assert self.model.origin is not None
-        column = {"dtype": "float32", "shape": []}
-        return {
-            "weights": dict(self.model.origin.sha256),
-            "columns": dict.fromkeys(self.scorer.names, column),
-        }
+        assert model.origin is not None
+        self.model, self.weights = model, dict(model.origin.sha256)
+        self.scorer = Scorer(model)
+        self.names = {name: {"dtype": "float32", "shape": []} for name in self.scorer.names}
 
     def columns(self, pictures: np.ndarray) -> Columns:
         """Return the columns of pictures (n, H, W, C) uint8."""
         images = as_images(torch.from_numpy(pictures), self.model)
         rows = [self.scorer(one) for one in images.split(1)] if len(images) else []
-        return {
-            name: np.array([row[name] for row in rows], np.float32) for name in self.scorer.names
-        }
+        return {name: np.array([row[name] for row in rows], np.float32) for name in self.names}
 
 
 def make_set(
@@ -124,11 +101,12 @@ def make_set(
     check_folder(folder, {"kind": kind, **size})
     maker = load()
     begun = Plan.read(folder) if folder.is_dir() else None
-    facts = {
+    facts: dict[str, Any] = {
         "kind": kind,
         "entry": entry,
         "model_class": type(maker.model).__name__,
-        **maker.facts,
+        "weights": maker.weights,
+        "columns": maker.names,
         "shard_size": shard_size or (begun.facts["shard_size"] if begun else SHARD_SIZE),
         "versions": _versions(),
     }

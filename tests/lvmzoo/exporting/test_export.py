@@ -120,7 +120,7 @@ torch.save([latents, decode(latents)[0]], out)
     close(images, model.decode(latents))
     # No weights but its own, and no example of a batch.
     own = sum(p.numel() for p in model.parameters()) * 4
-    assert sum(path.stat().st_size for path in folder.glob("*code.pt2")) < own + 200_000
+    assert sum(path.stat().st_size for path in folder.glob("*code.pt2")) < own + 300_000
 
 
 @pytest.mark.slow
