@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from lvmzoo import VAE2D
 from lvmzoo.models.base import ZooModel
-from lvmzoo.models.vae import gaussian_log_prob, mean_and_log_std, draw_log_prob
+from lvmzoo.models.vae import draw_log_prob, gaussian_log_prob, mean_and_log_std
 
 SCALES = (30.0, 300.0, 1e4, 1e6, 1e12, 1e20, 1e30, 3e38)
 DIRECTIONS = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [0.0, 1.0]])
