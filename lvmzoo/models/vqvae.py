@@ -22,6 +22,8 @@ from lvmzoo.checks import (
     check_mask,
     check_positive,
     check_range,
+    check_reached,
+    check_weights,
 )
 from lvmzoo.completion import complete_codes, known_log_prob
 from lvmzoo.models.base import ImageConfig, ZooModel, require_range
@@ -420,7 +422,7 @@ class VQVAE(ZooModel):
             x: Images (N, C, H, W) in [0, 1].
             sample: Changes nothing: the encoder is deterministic.
         """
-        return self.autoencoder.encode(self._check_data(x))
+        return self.autoencoder.nearest(self._latents(self._check_data(x), "images"))
 
     def embed(self, codes: Tensor) -> Tensor:
         """Return the code vectors (N, D, h, w) of codes (N, h, w)."""
@@ -435,7 +437,7 @@ class VQVAE(ZooModel):
         return self.autoencoder.decode(self._check_codes(codes))
 
     def _latents(self, x: Tensor, what: str) -> Tensor:
-        return self.autoencoder.features(x)
+        return check_reached(self.autoencoder.features(x), what)
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.autoencoder.decode(self.autoencoder.nearest(latents))
@@ -479,6 +481,7 @@ class VQVAE(ZooModel):
             raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
         if decoder_noise:
             raise ValueError("decoder_noise must be False: a VQVAE's decoder has no noise")
+        check_weights(self.prior)
         codes = sample_codes(
             self.prior,
             n,
@@ -589,6 +592,7 @@ class VQVAE(ZooModel):
             raise ValueError("paste=True needs images: codes have no pixels to put back")
         codes = self.encode(x_or_codes) if has_pixels else self._check_codes(x_or_codes)
         known, pixels = self._check_known(known, len(codes))
+        check_weights(self.prior)
         drawn = complete_codes(
             self.prior,
             codes,

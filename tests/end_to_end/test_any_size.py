@@ -102,7 +102,7 @@ def use(tmp_path, name, size):
         assert picture.size == (size, size)
     card = (tmp_path / "published/README.md").read_text()
     assert f"--image-size {size}" in card
-    assert "The mean of the training pictures" in card
+    assert "the mean training picture" in card
     if name.startswith("vqvae"):
         grid = model.config.grid
         assert f"keeps {grid[0] * grid[1]:,} codes of 7 bits" in card
