@@ -65,7 +65,7 @@ def complete_codes(
     drawn, _ = _follow(
         prior, codes, known, ~known | behind, n, labels, particles, guidance, temperature, generator
     )
-    return drawn.unflatten(0, (-1, n))
+    return drawn.view(len(codes), n, *prior.grid)
 
 
 def known_log_prob(
