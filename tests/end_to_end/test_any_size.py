@@ -60,7 +60,7 @@ def test_everything_works_at_its_size(tmp_path, monkeypatch, name, size, more):
     quick = ["--device", "cpu", "--set", "epochs=1", "--set", "batch_size=6"]
     out = run(train.main, name, "--images", "mine", "--image-size", size, *fields, *quick,
               "--out", "runs/mine")  # fmt: skip
-    assert f"resized to {size}x{size}" in out
+    assert f"; {size}x{size} pixels" in out
 
     measured = json.loads(run(evaluate.main, name, "--images", "mine", "--weights", "runs/mine"))
     assert measured["examples"] == 2
