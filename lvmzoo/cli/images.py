@@ -138,7 +138,7 @@ def interpolate(job: Job, a: Path, b: Path, steps: int, output: Path) -> None:
 @click.option(
     "--particles",
     type=click.IntRange(1, 65536),
-    help="Drawn for each completion: more are more faithful to what follows a hole.",
+    help="Drawn for each completion: more fit better to what follows a hole.  [default: 32]",
 )
 @draws
 @output("A row of pictures: the original, then its completions.")
