@@ -23,8 +23,8 @@ __all__ = ["ExactPrior"]
 
 WEIGHT, ACTIVATION = 2.0**12, 2.0**10  # steps in one
 MOST = 2.0**12  # of an activation
-# The weights of an output, added up without signs. A sum has three such products, of activations
-# up to 2^12, at most: it stays below 2^31, which is 2^53 steps of 2^-22.
+# The weights of an output, added up without signs. At most two such products, of activations up to
+# 2^12, make a sum: with its biases it stays below 2^31, which is 2^53 steps of 2^-22.
 MOST_WEIGHTS = 2.0**17
 GATE_END = 16  # beyond which tanh and sigmoid are flat
 EXP_END, EXP_ONE = 21, 2.0**28  # exp(-21) of 2^28 rounds to 0
@@ -72,10 +72,7 @@ class ExactPrior:
     """
 
     def __init__(self, prior: CodePrior) -> None:
-        head = getattr(prior, "head", None)
-        layers = [type(layer) for layer in head] if isinstance(head, nn.Sequential) else []
-        known = type(prior) in (PixelCNN, GatedPixelCNN) and is_plain(prior)
-        if not known or layers != [nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]:
+        if not isinstance(prior, (PixelCNN, GatedPixelCNN)) or not _is_own(prior):
             raise ValueError("only a PixelCNN or GatedPixelCNN with its own layers compresses")
         self.coder = needed("constriction", "compress").stream
         self.model = self.coder.model.Categorical(perfect=False)
@@ -157,7 +154,14 @@ def _as_numpy(frequencies: Tensor) -> np.ndarray:
     return frequencies.to("cpu", torch.float64).numpy()
 
 
-def _in_steps(prior: CodePrior) -> CodePrior:
+def _is_own(prior: PixelCNN | GatedPixelCNN) -> bool:
+    """Whether a prior has the layers that it was made with, whose steps are known."""
+    head = [type(layer) for layer in prior.head]
+    known = type(prior) in (PixelCNN, GatedPixelCNN) and is_plain(prior)
+    return known and head == [nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+
+
+def _in_steps(prior: PixelCNN | GatedPixelCNN) -> PixelCNN | GatedPixelCNN:
     """Round the weights of a prior in float64, and let its head round what it computes."""
     for name, weight in prior.named_parameters():
         total = weight.detach().abs().flatten(1).sum(1).max() if weight.ndim > 1 else weight.abs()
