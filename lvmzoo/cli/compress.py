@@ -11,6 +11,7 @@ import click
 from lvmzoo.cli.options import (
     Job,
     batch_size_option,
+    class_of,
     device_option,
     existing_file,
     output,
@@ -67,14 +68,12 @@ def _add(
     names: bool,
     by_class: bool,
 ) -> None:
-    from lvmzoo.checks import class_index
-
     model = compressor.model
     pictures, again = tee(job.walk(sources))
     for x in job.batches(pictures, model, total):
         batch = [*islice(again, len(x))]
         labels = [
-            None if picture.label is None else class_index(picture.label, model.config.classes)
+            None if picture.label is None else class_of(picture.label, model, "--by-class")
             for picture in batch
             if by_class
         ]

@@ -26,6 +26,7 @@ __all__ = [
     "Job",
     "as_json_option",
     "batch_size_option",
+    "class_of",
     "device_option",
     "draw_options",
     "draws",
@@ -172,7 +173,7 @@ def draw_options(
     generator.seed() if seed is None else generator.manual_seed(seed)
     options: dict[str, Any] = {"generator": generator}
     if label is not None:
-        options["labels"] = _class_index(label, model)
+        options["labels"] = class_of(label, model, "--label")
     if guidance:
         if label is None:
             raise click.UsageError("--guidance needs --label, the class to go towards")
@@ -191,7 +192,8 @@ def require_vqvae(model: "ZooModel", what: str) -> "VQVAE":
     return model
 
 
-def _class_index(text: str, model: "ZooModel") -> int:
+def class_of(text: str, model: "ZooModel", option: str) -> int:
+    """Return the index of a class, given that or its name; `option` is what messages begin with."""
     from lvmzoo.checks import class_index
 
     classes = getattr(model.config, "classes", ())
@@ -200,7 +202,7 @@ def _class_index(text: str, model: "ZooModel") -> int:
     try:
         return class_index(text, classes)
     except ValueError as error:
-        raise click.UsageError(f"--label {error}") from None
+        raise click.UsageError(f"{option} {error}") from None
 
 
 def _check_picture(path: Path) -> None:

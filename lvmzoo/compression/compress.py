@@ -87,6 +87,12 @@ def decompress(
 
     Raises:
         ValueError: The bytes are damaged, of a later version or of another model.
+
+    Example:
+        >>> model = lvmzoo.create_model("vqvae_cifar10", pretrained=True)
+        >>> data = lvmzoo.compress(model, model.sample(4))
+        >>> lvmzoo.decompress(data).shape, lvmzoo.decompress(data, only=3).shape
+        (torch.Size([4, 3, 32, 32]), torch.Size([1, 3, 32, 32]))
     """
     compressed = Compressed(io.BytesIO(data), "the data", model)
     parts = [part.codes for part in compressed.parts(only)]

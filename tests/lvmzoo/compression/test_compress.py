@@ -157,7 +157,8 @@ def vector() -> tuple[Tensor, Tensor]:
     return torch.arange(40 * 16).square().view(40, 4, 4) % 23 % 7, torch.arange(40) % 10
 
 
-def test_the_same_bytes_with_any_threads_instructions_and_kernels(tmp_path):
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+def test_the_same_bytes_with_any_threads_and_kernels():
     """And those of all machines before this one."""
     assert lvmzoo.compress(vector_model(), *vector()) == VECTOR.read_bytes()
     torch.set_num_threads(2)
