@@ -70,7 +70,7 @@ def write_pictures(folder: Path, size: int) -> Path:
 
 def _encode(entry: str, source: Path, output: Path, settings: Settings) -> list[str]:
     options = ["--shard-size", "1000", "--device", settings.device]
-    return [*LVMZOO, "encode", entry, str(source), "-o", f"{output}/", *options]
+    return [*LVMZOO, "encode", entry, str(source), "-o", str(output), *options]
 
 
 def _costs(folder: Path, settings: Settings) -> list[Row]:

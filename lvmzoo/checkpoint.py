@@ -286,7 +286,8 @@ def build_model(
     for part, state in states.items():
         submodule(model, part).load_state_dict(state, assign=True)
     model.origin = Origin(name, {part: c.sha256 for part, c in components.items()})
-    return model.eval().to(torch.empty(0).device)
+    device = torch.empty(0).device
+    return model.eval() if device.type == "cpu" and not networks else model.eval().to(device)
 
 
 def check_component(model: Any, part: str, component: Component, name: str) -> None:
@@ -331,7 +332,8 @@ def _in_float32(tensor: Tensor) -> Tensor:
 
 def _check_finite(tensors: Mapping[str, Tensor], where: object) -> None:
     # A sum shows NaN and infinity anywhere. Rarely it overflows by itself: then look closer.
-    if not all(tensor.sum().isfinite() for tensor in tensors.values()):
+    sums = [tensor.sum(dtype=torch.float32) for tensor in tensors.values()]
+    if not torch.stack(sums).isfinite().all():
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
                 raise CheckpointError(f"{where} has NaN or infinite values in tensor {name!r}")

@@ -6,7 +6,7 @@ from operator import index
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "can_read",
@@ -21,6 +21,7 @@ __all__ = [
     "check_same_shape",
     "check_tensor",
     "check_unit_range",
+    "check_weights",
     "class_index",
 ]
 
@@ -115,6 +116,17 @@ def check_reached(x: Tensor, what: str, *, infinite: bool = False) -> Tensor:
             "unless weights of the model are NaN or infinite"
         )
     return x
+
+
+def check_weights(network: nn.Module) -> None:
+    """Refuse to draw by a network that has become NaN: argmax of NaN is an index like any other.
+
+    Raises:
+        ValueError: Weights are NaN or infinite.
+    """
+    sums = torch.stack([p.detach().sum(dtype=torch.float32) for p in network.parameters()])
+    if can_read(sums) and not sums.isfinite().all():
+        raise ValueError("weights of the model are NaN or infinite: load or train it again")
 
 
 def check_same_shape(x_a: Tensor, x_b: Tensor) -> None:

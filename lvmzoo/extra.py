@@ -3,17 +3,17 @@
 from importlib import import_module
 from typing import Any
 
-__all__ = ["needed"]
+__all__ = ["import_extra"]
 
 # What needs a library, by extra.
-_NEED = {
+_NEEDS = {
     "compress": "compressed files need",
     "data": "whole data sets need",
     "export": "graphs need",
 }
 
 
-def needed(module: str, extra: str = "data") -> Any:
+def import_extra(module: str, extra: str = "data") -> Any:
     """Import a module of an extra.
 
     Arguments:
@@ -29,5 +29,5 @@ def needed(module: str, extra: str = "data") -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(
-            f"{_NEED[extra]} {package} ({error}): pip install 'lvmzoo[{extra}]'"
+            f"{_NEEDS[extra]} {package} ({error}): pip install 'lvmzoo[{extra}]'"
         ) from None

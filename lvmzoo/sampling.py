@@ -213,7 +213,8 @@ class GridSampler:
 
     def begin_row(self, above: Tensor | None) -> None:
         """Take in the codes (W, n) of the row above; None before the first row."""
-        above = above if above is None else above.repeat(1, self.streams)
+        if above is not None and self.streams == 2:
+            above = torch.cat([above, above], 1)
         base, self.state = self.steps.row(above, self.state)
         self.columns = list(zip(*(part.unbind() for part in base), strict=True))
         self.codes: list[Tensor] = []
@@ -232,7 +233,7 @@ class GridSampler:
 
     def accept(self, column: int, codes: Tensor) -> None:
         """Take in the codes (n,) at this column of the current row."""
-        self.codes.append(codes.repeat(self.streams))
+        self.codes.append(codes if self.streams == 1 else torch.cat([codes, codes]))
         if column + 1 == len(self.columns):
             self.state = self.steps.end_row(self.state, self.kept)
 
@@ -319,7 +320,7 @@ class GatedSteps:
 
     def row(self, above: Tensor | None, state: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """See `Steps.row`."""
-        depth, width = len(self.layers), self.prior.grid[1]
+        depth, width, n = len(self.layers), self.prior.grid[1], state[-1].shape[1]
         at_v, at_h, (row, *rows) = state[:depth], state[depth : 2 * depth], state[2 * depth :]
         if above is None:
             return [bias.expand(width, -1, -1) for bias in at_h], state
@@ -327,12 +328,12 @@ class GatedSteps:
         v = self.rounded(_convolve([row, x], self.above, _bias(self.prior.above)))  # (W n, C)
         base, inputs = [], [x]
         for kernels, v_bias, h_bias, row in zip(self.layers, at_v, at_h, rows, strict=True):
-            x = _pad(v.unflatten(0, (width, -1)))
+            x = _pad(v.view(width, n, -1))
             inputs.append(x)
             gates = _convolve([row, x], kernels.vertical, _each(v_bias, width))
             gates = self.rounded(gates)  # (W n, 2 C)
             linked = torch.addmm(_each(h_bias, width), gates, kernels.link)
-            base.append(linked.unflatten(0, (width, -1)))
+            base.append(linked.view(width, n, -1))
             v = self.gate(gates)
         return base, state[: 2 * depth] + inputs
 
@@ -411,16 +412,15 @@ class PixelCNNSteps:
 
     def row(self, above: Tensor | None, state: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """See `Steps.row`."""
-        width, rows = self.prior.grid[1], state[self.reach :]
+        width, rows, n = self.prior.grid[1], state[self.reach :], state[-1].shape[1]
         biases = [kernels.bias for kernels in self.layers]
         if above is None:
-            n = rows[0].shape[1]
             return [bias.expand(width, n, -1) for bias in (self.bias, *biases)], state
         outside = (0, 0, self.reach, self.reach)
         codes = [*state[1 : self.reach], F.pad(above, outside, value=self.prior.num_codes)]
         base = [self.first_row(codes)]
         for kernels, bias, row in zip(self.layers, biases, rows, strict=True):
-            base.append(_convolve([row], kernels.above, bias).unflatten(0, (width, -1)))
+            base.append(_convolve([row], kernels.above, bias).view(width, n, -1))
         return base, codes + rows
 
     def first_row(self, codes: list[Tensor]) -> Tensor:
@@ -451,7 +451,8 @@ class PixelCNNSteps:
 
     def end_row(self, state: list[Tensor], kept: list[list[Tensor]]) -> list[Tensor]:
         """See `Steps.end_row`."""
-        rows = [_pad(torch.stack(columns)) for columns in zip(*kept, strict=True)]
+        nothing = torch.zeros_like(kept[0][0])
+        rows = [torch.stack([nothing, *row, nothing]) for row in zip(*kept, strict=True)]
         return state[: self.reach] + rows
 
 
@@ -541,8 +542,9 @@ def _each(bias: Tensor, width: int) -> Tensor:
 
 def _convolve(rows: Sequence[Tensor], taps: Sequence[Tensor], bias: Tensor) -> Tensor:
     """Convolve padded rows (W + 2, n, C) with the kernels of their taps; return (W n, outputs)."""
-    width = len(rows[0]) - 2
-    windows = [row[i : i + width].flatten(0, 1) for row in rows for i in range(3)]
+    width, n, _ = rows[0].shape
+    flat = [row.flatten(0, 1) for row in rows]
+    windows = [row[i * n : (i + width - 2) * n] for row in flat for i in range(3)]
     out = torch.addmm(bias, windows[0], taps[0])
     for window, tap in zip(windows[1:], taps[1:], strict=False):
         out = out.addmm_(window, tap)

@@ -94,8 +94,11 @@ def squared_error(x: Tensor, y: Tensor) -> Tensor:
 
 
 def psnr(mse: float) -> float:
-    """Peak signal-to-noise ratio in dB of images in [0, 1] whose pooled squared error is `mse`."""
-    return -10 * math.log10(mse)
+    """Peak signal-to-noise ratio in dB of images in [0, 1] whose pooled squared error is `mse`.
+
+    Of images that are the same it is 100.
+    """
+    return -10 * math.log10(max(mse, 1e-10))
 
 
 def mean_picture_psnr(train: Iterable[Tensor], images: Iterable[Tensor]) -> float:

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lvmzoo.checkpoint import build_config
 from lvmzoo.checks import check_count
+from lvmzoo.console import progress
 from lvmzoo.files import atomic_file
 from lvmzoo.models.base import ZooModel
 from lvmzoo.registry import ModelInfo
@@ -206,7 +206,7 @@ def fit_classifier(model: Classifier, train: Split, recipe: ClassifierRecipe) ->
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, steps)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
     model.train()
-    with tqdm(total=steps, desc="classifier", unit="step", disable=None) as bar:
+    with progress(total=steps, desc="classifier: ", unit="step") as bar:
         for _ in range(recipe.epochs):
             for index in torch.randperm(len(train), generator=generator).split(recipe.batch_size):
                 x, labels = as_input(train.x[index].to(device)), train.labels[index].to(device)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import lvmzoo
 from lvmzoo.checkpoint import component_bytes, config_dict
+from lvmzoo.console import progress
 from lvmzoo.files import atomic_file
 from lvmzoo.registry import ModelInfo, model_info
 from training import checkpoints, options
@@ -282,7 +283,7 @@ def fit(run: Run) -> bool:
     saved = checkpoints.load_latest(run.out)
     log_bytes = trainer.restore(saved) if saved else 0
     hidden = None if main else True  # None: where output goes to a file
-    bar = tqdm(total=run.total_steps, initial=trainer.step, unit="step", disable=hidden)
+    bar = progress(total=run.total_steps, initial=trainer.step, unit="step", disable=hidden)
     earlier, started, longest = trainer.seconds, time.monotonic(), 0.0
     now = last_checkpoint = started
     with (run.out / LOG if main else Path(os.devnull)).open("ab") as log, bar:

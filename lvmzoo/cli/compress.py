@@ -39,7 +39,7 @@ __all__ = ["compress", "decompress"]
 )
 @output("The file, set.lvz.", check_target)
 def compress(job: Job, sources: tuple[str, ...], names: bool, by_class: bool, output: Path) -> None:
-    """Compress pictures to the codes of the VQ-VAE NAME: about 40 bytes each.
+    """Compress pictures with the VQ-VAE NAME, to some 40 bytes each.
 
     SOURCES are files, folders, WebDataset tars, parquet files, or addresses of fsspec.
     """

@@ -35,7 +35,7 @@ def list_command(pattern: str, pretrained: bool, as_json: bool) -> None:
 @click.argument("name")
 @as_json_option
 def info(name: str, as_json: bool) -> None:
-    """Show the facts about the model NAME, or about a file `.lvz` of `lvmzoo compress`."""
+    """Show the facts about NAME: a model, or a file `.lvz`."""
     facts = _facts_of_file(Path(name)) if name.endswith(".lvz") else _facts(name)
     if as_json:
         return click.echo(json.dumps(facts, indent=2))

@@ -174,7 +174,7 @@ def score(
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        names = scores.scorer.names
+        names = list(scores.names)
         click.echo("  ".join([*(f"{name:>14}" for name in names), "file"]))
         for row in rows:
             cells = [f"{row[n]:>14.3f}" if n in row else f"{'-':>14}" for n in names]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 from lvmzoo.models.pixelcnn import CodePrior, GatedPixelCNN, PixelCNN
 from lvmzoo.placement import without_autocast
 from lvmzoo.sampling import Arithmetic, GridSampler, is_plain
@@ -74,7 +74,7 @@ class ExactPrior:
     def __init__(self, prior: CodePrior) -> None:
         if not isinstance(prior, (PixelCNN, GatedPixelCNN)) or not _is_own(prior):
             raise ValueError("only a PixelCNN or GatedPixelCNN with its own layers compresses")
-        self.coder = needed("constriction", "compress").stream
+        self.coder = import_extra("constriction", "compress").stream
         self.model = self.coder.model.Categorical(perfect=False)
         # The Metal backend has no float64.
         device = prior.weight.device

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from lvmzoo.exporting.graphs import Graph
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 
 __all__ = ["BATCH", "FORMATS", "OPSET", "Format", "Run"]
 
@@ -45,7 +45,7 @@ class Format(NamedTuple):
             ImportError: One is absent.
         """
         for name in self.needs:
-            needed(name, "export")
+            import_extra(name, "export")
 
 
 class _Module(nn.Module):
@@ -95,6 +95,8 @@ def _write_onnx(model: nn.Module, graph: Graph, path: Path, half: bool) -> None:
         exported.model_proto, input_size_limit=limit, output_size_limit=limit
     )
     _name_batch(program.graph)
+    for node in program.graph.node:  # which name the files that they were traced in
+        del node.metadata_props[:]
     if half:
         _halve(program.graph)
     onnx.checker.check_model(program)
@@ -151,7 +153,12 @@ def _write_torch(model: nn.Module, graph: Graph, path: Path, half: bool) -> None
         _halve_weights(whole)
     # Made anew it has no weights but those that its graph uses.
     used = torch.fx.GraphModule(whole, whole.graph)
-    torch.export.save(_export(used, graph, tuple), path)
+    program = _export(used, graph, tuple)
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:  # which name the files that they were traced in
+                node.meta.pop("stack_trace", None)
+    torch.export.save(program, path)
 
 
 def _halve_weights(module: torch.fx.GraphModule) -> None:

@@ -242,7 +242,7 @@ class _Graphs:
 
 class _GatedGraphs(_Graphs):
     def row(self, codes: Tensor, rows: Tensor, labels: Tensor | None = None) -> Any:
-        steps, n = GatedSteps(self.prior), len(codes)
+        steps, n = GatedSteps(self.prior), codes.shape[0]  # len would fix the size
         biases = steps.start(n, labels)[: 2 * len(steps.layers)]
         two_above, above = codes.permute(1, 2, 0)  # (W, n)
         embedded = F.pad(F.embedding(two_above, steps.embedding), (0, 0, 0, 0, 1, 1))

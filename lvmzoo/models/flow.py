@@ -61,9 +61,8 @@ class MaskedLinear(nn.Linear):
     def reset_parameters(self) -> None:
         """Draw the weights anew, zero where masked; or set all of them to zero."""
         super().reset_parameters()
-        if not self.weight.is_meta:  # where masking would only import a compiler's worth of torch
-            with torch.no_grad():
-                self.weight.copy_(self.masked_weight())
+        with torch.no_grad():
+            self.weight.mul_(self.mask)
         if self.zero:
             nn.init.zeros_(self.weight)
             nn.init.zeros_(self.bias)

@@ -21,6 +21,8 @@ from lvmzoo.checks import (
     check_mask,
     check_positive,
     check_range,
+    check_reached,
+    check_weights,
 )
 from lvmzoo.models.base import ImageConfig, ZooModel, require_range
 from lvmzoo.models.pixelcnn import CodePrior, GatedPixelCNN, PixelCNN
@@ -417,7 +419,7 @@ class VQVAE(ZooModel):
             x: Images (N, C, H, W) in [0, 1].
             sample: Changes nothing: the encoder is deterministic.
         """
-        return self.autoencoder.encode(self._check_data(x))
+        return self.autoencoder.nearest(self._latents(self._check_data(x), "images"))
 
     def embed(self, codes: Tensor) -> Tensor:
         """Return the code vectors (N, D, h, w) of codes (N, h, w)."""
@@ -432,7 +434,7 @@ class VQVAE(ZooModel):
         return self.autoencoder.decode(self._check_codes(codes))
 
     def _latents(self, x: Tensor, what: str) -> Tensor:
-        return self.autoencoder.features(x)
+        return check_reached(self.autoencoder.features(x), what)
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.autoencoder.decode(self.autoencoder.nearest(latents))
@@ -476,6 +478,7 @@ class VQVAE(ZooModel):
             raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
         if decoder_noise:
             raise ValueError("decoder_noise must be False: a VQVAE's decoder has no noise")
+        check_weights(self.prior)
         codes = sample_codes(
             self.prior,
             n,
@@ -550,6 +553,7 @@ class VQVAE(ZooModel):
             codes = self._check_codes(x_or_codes)
         known = check_mask(known, codes.shape, "known", self.device)
         given_labels = self._check_labels(labels, len(codes))
+        check_weights(self.prior)
         drawn = sample_codes(
             self.prior,
             n * len(codes),

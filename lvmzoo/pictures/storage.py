@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lvmzoo.extra import needed
+from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
 __all__ = ["Entry", "entries", "is_address", "join", "normal", "open_file", "read", "stat"]
 
@@ -99,7 +99,7 @@ def _entry(info: Mapping[str, Any]) -> Entry:
 
 def _filesystem(path: str) -> tuple[Any, str]:
     try:
-        fs, inner = needed("fsspec.core").url_to_fs(path)
+        fs, inner = url_to_fs(path)
     except ImportError as error:  # the library for this kind of address
         raise ImportError(f"cannot reach {path}: {error}") from None
     return fs, str(inner)

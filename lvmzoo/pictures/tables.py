@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 from lvmzoo.notes import Notes
 from lvmzoo.pictures import storage
 from lvmzoo.pictures.record import Picture, SourceError, stem
@@ -34,12 +34,12 @@ def find_in_parquet(
     """
     try:
         with storage.open_file(address) as opened:
-            file = needed("pyarrow.parquet").ParquetFile(opened)
+            file = import_extra("pyarrow.parquet").ParquetFile(opened)
             images = _image_columns(file.schema_arrow)
             if len(images) == 1:
                 yield from _pictures(address, file, images[0], facts)
                 return
-    except (needed("pyarrow").ArrowException, OSError) as error:
+    except (import_extra("pyarrow").ArrowException, OSError) as error:
         raise SourceError(f"cannot read {address}: {_first_line(error)}") from None
     has = f"several ({', '.join(images)})" if images else "none"
     if given or images:
@@ -54,7 +54,7 @@ def _pictures(address: str, file: Any, image: str, facts: Mapping[str, Any]) -> 
     schema = file.schema_arrow
     label, classes = _label_column(schema)
     path, kind = f"{image}.path", schema.field(image).type
-    has_path = needed("pyarrow").types.is_struct(kind) and kind.get_field_index("path") >= 0
+    has_path = import_extra("pyarrow").types.is_struct(kind) and kind.get_field_index("path") >= 0
     key = next((name for name in _KEY_COLUMNS if name in schema.names), path if has_path else None)
     columns = [column for column in (key, label) if column]
     row = 0
@@ -80,7 +80,7 @@ def _values(batch: Any, column: str | None) -> list[Any]:
 
 def _image_columns(schema: Any) -> list[str]:
     """Return the column of pictures, or all that may be it."""
-    types, features = needed("pyarrow").types, _features(schema)
+    types, features = import_extra("pyarrow").types, _features(schema)
     found = [
         field.name
         for field in schema
@@ -124,7 +124,7 @@ class Rows:
     """
 
     def __init__(self, address: str, start: int) -> None:
-        file = needed("pyarrow.parquet").ParquetFile(storage.open_file(address))
+        file = import_extra("pyarrow.parquet").ParquetFile(storage.open_file(address))
         self.address, self.at, group = address, start, 0
         while start >= file.metadata.row_group(group).num_rows:
             start -= file.metadata.row_group(group).num_rows
@@ -145,7 +145,7 @@ class Rows:
         self.at += 1
         try:
             value = next(self.values)
-        except (needed("pyarrow").ArrowException, OSError) as error:
+        except (import_extra("pyarrow").ArrowException, OSError) as error:
             raise OSError(f"cannot read {self.address}: {_first_line(error)}") from None
         if isinstance(value, dict):
             return value["bytes"], value.get("path")

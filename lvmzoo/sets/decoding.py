@@ -13,7 +13,7 @@ from PIL import Image
 
 from lvmzoo.checkpoint import CheckpointError
 from lvmzoo.console import progress
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 from lvmzoo.files import atomic_file, atomic_folder, write_json
 from lvmzoo.models.base import ZooModel
 from lvmzoo.pictures.many import BLOCK
@@ -114,7 +114,7 @@ def _pictures(found: LatentSet, shard: int, model: ZooModel, bar: Any) -> _Pictu
     """Yield the rows of a shard, each with its picture as a PNG and a name of its own."""
     columns = ["source", "key", "label", "latents"]
     names = set[str]()
-    with needed("pyarrow.parquet").ParquetFile(found.shards[shard]) as file:
+    with import_extra("pyarrow.parquet").ParquetFile(found.shards[shard]) as file:
         for batch in file.iter_batches(BLOCK, columns=columns):
             values = batch.column(3).flatten().to_numpy().reshape(len(batch), *found.shape)
             images = model.decode(torch.from_numpy(values.copy()).to(model.device)).cpu()

@@ -12,7 +12,7 @@ import torch
 
 import lvmzoo
 from lvmzoo.console import progress
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 from lvmzoo.files import atomic_file, write_json
 from lvmzoo.models.base import ZooModel
 from lvmzoo.notes import Notes
@@ -45,51 +45,28 @@ Columns = Mapping[str, np.ndarray]
 class Latents:
     """What `lvmzoo encode` makes of pictures."""
 
-    kind = "latents"
-
     def __init__(self, model: ZooModel, *, moments: bool = False) -> None:
-        self.model, self.network = model, Encoder(model, moments=moments).network
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is the same of all shards."""
-        network = self.network
+        network = Encoder(model, moments=moments).network
+        self.model, self.weights = model, decoder_weights(model)
         column = {"dtype": np.dtype(network.dtype).name, "shape": list(network.shape)}
-        return {
-            "weights": decoder_weights(self.model),
-            "columns": dict.fromkeys(network.names, column),
-        }
-
-    def columns(self, pictures: np.ndarray) -> Columns:
-        """Return the columns of pictures (n, H, W, C) uint8."""
-        return self.network.columns(pictures)
+        self.names = dict.fromkeys(network.names, column)
+        self.columns: Callable[[np.ndarray], Columns] = network.columns
 
 
 class Scores:
     """What `lvmzoo score` makes of pictures: each is scored alone, always with the same draws."""
 
-    kind = "scores"
-
     def __init__(self, model: ZooModel) -> None:
-        self.model, self.scorer = model, Scorer(model)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is the same of all shards."""
-        assert self.model.origin is not None
-        column = {"dtype": "float32", "shape": []}
-        return {
-            "weights": dict(self.model.origin.sha256),
-            "columns": dict.fromkeys(self.scorer.names, column),
-        }
+        assert model.origin is not None
+        self.model, self.weights = model, dict(model.origin.sha256)
+        self.scorer = Scorer(model)
+        self.names = {name: {"dtype": "float32", "shape": []} for name in self.scorer.names}
 
     def columns(self, pictures: np.ndarray) -> Columns:
         """Return the columns of pictures (n, H, W, C) uint8."""
         images = as_images(torch.from_numpy(pictures), self.model)
         rows = [self.scorer(one) for one in images.split(1)] if len(images) else []
-        return {
-            name: np.array([row[name] for row in rows], np.float32) for name in self.scorer.names
-        }
+        return {name: np.array([row[name] for row in rows], np.float32) for name in self.names}
 
 
 def make_set(
@@ -124,11 +101,12 @@ def make_set(
     check_folder(folder, {"kind": kind, **size})
     maker = load()
     begun = Plan.read(folder) if folder.is_dir() else None
-    facts = {
+    facts: dict[str, Any] = {
         "kind": kind,
         "entry": entry,
         "model_class": type(maker.model).__name__,
-        **maker.facts,
+        "weights": maker.weights,
+        "columns": maker.names,
         "shard_size": shard_size or (begun.facts["shard_size"] if begun else SHARD_SIZE),
         "versions": _versions(),
     }
@@ -184,7 +162,7 @@ def _make(
 
 def _write_shard(plan: Plan, shard: int, parts: Sequence[tuple[Decoded, Columns]]) -> None:
     """Write a row for each input that did not fail, and the failures in the footer."""
-    pa = needed("pyarrow")
+    pa = import_extra("pyarrow")
     inputs = plan.inputs(shard)
     reasons = [reason for block, _ in parts for reason in block.reasons]
     sha256 = [digest for block, _ in parts for digest in block.sha256]
@@ -213,7 +191,7 @@ def _write_shard(plan: Plan, shard: int, parts: Sequence[tuple[Decoded, Columns]
 
 def _array(values: np.ndarray) -> Any:
     """Return (n, ...) numbers as an array of pyarrow, of fixed-size lists unless they are (n,)."""
-    pa = needed("pyarrow")
+    pa = import_extra("pyarrow")
     flat = pa.array(values.reshape(-1))
     if values.ndim == 1:
         return flat
@@ -223,7 +201,7 @@ def _array(values: np.ndarray) -> Any:
 def _write_table(path: Path, table: Any) -> None:
     """Write a parquet file that is whole or absent."""
     with beside_others(path), atomic_file(path) as temporary:
-        needed("pyarrow.parquet").write_table(table, temporary, compression="zstd")
+        import_extra("pyarrow.parquet").write_table(table, temporary, compression="zstd")
 
 
 def _finish(plan: Plan) -> dict[str, int] | None:
@@ -241,7 +219,7 @@ def _finish(plan: Plan) -> dict[str, int] | None:
     path = plan.folder / INFO_NAME
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) == info:
         return counts
-    pa = needed("pyarrow")
+    pa = import_extra("pyarrow")
     names = ("source", "key", "reason")
     table = {name: pa.array([f[name] for f in failures], pa.string()) for name in names}
     _write_table(plan.folder / FAILURES_NAME, pa.table(table))

@@ -6,16 +6,15 @@ weights, columns) stands in its footer, so that both are there or neither.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 from lvmzoo.files import atomic_file
 from lvmzoo.notes import Notes
 from lvmzoo.pictures.find import find
@@ -86,7 +85,7 @@ class Plan:
 
     def inputs(self, shard: int) -> list[Picture]:
         """Return the inputs of a shard."""
-        with needed("pyarrow.parquet").ParquetFile(self.path) as file:
+        with import_extra("pyarrow.parquet").ParquetFile(self.path) as file:
             columns = [column.to_pylist() for column in file.read_row_group(shard).columns]
         return [Picture(*row) for row in zip(*columns, strict=True)]
 
@@ -101,11 +100,11 @@ class Plan:
         if not path.exists():
             return None
         try:
-            meta = needed("pyarrow.parquet").read_metadata(path)
+            meta = import_extra("pyarrow.parquet").read_metadata(path)
             stored = json.loads(meta.metadata[FOOTER_KEY])
             sizes = tuple(meta.row_group(i).num_rows for i in range(meta.num_row_groups))
             return cls(folder, stored["facts"], stored["digest"], sizes)
-        except (needed("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
+        except (import_extra("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
             raise OtherSetError(f"{path} is damaged or no list of inputs ({error})") from None
 
 
@@ -128,10 +127,10 @@ def read_failures(plan: Plan, shard: int) -> tuple[int, list[dict[str, str]]]:
     """
     path = shard_path(plan.folder, shard)
     try:
-        meta = needed("pyarrow.parquet").read_metadata(path)
+        meta = import_extra("pyarrow.parquet").read_metadata(path)
         stored = json.loads(meta.metadata[FOOTER_KEY])
         failures: list[dict[str, str]] = stored["failures"]
-    except (needed("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
+    except (import_extra("pyarrow").ArrowException, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it and run again") from None
     whole = meta.num_rows + len(failures) == plan.sizes[shard]
     if not whole or stored["weights"] != plan.facts["weights"] or stored["shard"] != shard:
@@ -190,8 +189,6 @@ def open_plan(
 ) -> Plan:
     """List the inputs and write the list, or compare them with the list that is there.
 
-    An input that failed may have changed: its shard is removed, to be made again.
-
     Arguments:
         folder: Of the set; made if need be.
         facts: What the set is.
@@ -200,20 +197,21 @@ def open_plan(
         extend: Take inputs that are new into new shards.
 
     Raises:
-        OtherSetError: Another set, or the inputs have changed.
+        OtherSetError: Another set, or inputs have changed that did not fail before.
         SourceError: A source is absent or not one, or there are no inputs.
         OSError: A source cannot be read, or the folder not written.
     """
     check_folder(folder, facts)
     plan = Plan.read(folder)
     if plan is None:
-        return _write(Plan(folder, facts, "", ()), find(sources, notes), sources)
-    if _digest(find(sources, notes)) == plan.digest:
+        return _write(Plan(folder, facts, "", ()), find(sources, notes), {}, sources)
+    digest = hashlib.sha256()
+    for _ in _hashing(find(sources, notes), digest):
+        pass
+    if digest.hexdigest() == plan.digest:
         return plan
-    changes = _compare(plan, find(sources, Notes()), extend)
-    for shard in changes.shards:
-        shard_path(folder, shard).unlink(missing_ok=True)
-    return _write(plan, changes.added, sources, changes.mended, _digest(find(sources, Notes())))
+    added, mended = _compare(plan, find(sources, Notes()), extend)
+    return _write(replace(plan, digest=digest.hexdigest()), added, mended, sources)
 
 
 _Id = tuple[str, str]  # source and key of a file in a folder; of a tar or parquet file the source
@@ -223,85 +221,61 @@ def _id(picture: Picture) -> _Id:
     return picture.source, picture.key if picture.offset is None else ""
 
 
-@dataclass(frozen=True)
-class _Changes:
-    added: list[Picture]
-    mended: dict[_Id, Picture]  # which failed as they were
-    shards: set[int]  # in which these are
-
-
-def _compare(plan: Plan, now: Iterable[Picture], extend: bool) -> _Changes:
-    known = {
-        _id(picture): (shard, picture)
-        for shard in range(len(plan.sizes))
-        for picture in plan.inputs(shard)
-    }
-    failed = {
-        (failure["source"], failure["key"])
-        for shard in set(range(len(plan.sizes))) - set(missing(plan))
-        for failure in read_failures(plan, shard)[1]
-    }
-    changes, seen = _Changes([], {}, set()), set[_Id]()
-    counts, first = Counter[str](), dict[str, str]()
-
-    def refuse(kind: str, picture: Picture) -> None:
-        counts[kind] += 1
-        first.setdefault(kind, picture.name)
-
+def _compare(
+    plan: Plan, now: Iterable[Picture], extend: bool
+) -> tuple[list[Picture], dict[_Id, Picture]]:
+    """Return pictures that are new, and those that have changed since they failed."""
+    shards = range(len(plan.sizes))
+    known = {_id(picture): picture for shard in shards for picture in plan.inputs(shard)}
+    made = set(shards) - set(missing(plan))
+    failures = [failure for shard in made for failure in read_failures(plan, shard)[1]]
+    failed = {(failure["source"], failure["key"]) for failure in failures}
+    added: list[Picture] = []
+    mended: dict[_Id, Picture] = {}
+    refused: dict[str, dict[_Id, str]] = {"new": {}, "changed": {}, "gone": {}}
+    gone = dict(known)
     for picture in now:
         identity = _id(picture)
-        shard, before = known.get(identity, (0, None))
-        if before is None:
-            changes.added.append(picture) if extend else refuse("new", picture)
+        before = known.get(identity)
+        gone.pop(identity, None)
+        if before is None and extend:
+            added.append(picture)
+        elif before is None:
+            refused["new"][identity] = picture.name
         elif (before.size, before.version) != (picture.size, picture.version):
             if identity in failed:
-                changes.mended[identity] = picture
-                changes.shards.add(shard)
-            elif identity not in seen:
-                refuse("changed", picture)
-        seen.add(identity)
-    for identity in known.keys() - seen:
-        refuse("gone", known[identity][1])
-    if counts:
-        hint = "; --extend takes new inputs into new shards" if set(counts) == {"new"} else ""
-        what = ", ".join(f"{n} {kind} (first {first[kind]})" for kind, n in counts.items())
-        raise OtherSetError(f"the inputs are not those of {plan.folder}: {what}{hint}")
-    return changes
+                mended[identity] = picture
+            else:
+                refused["changed"][identity] = picture.name
+    refused["gone"] = {identity: picture.name for identity, picture in gone.items()}
+    kinds = [kind for kind, names in refused.items() if names]
+    if kinds:
+        hint = "; --extend takes new inputs into new shards" if kinds == ["new"] else ""
+        parts = [f"{len(refused[k])} {k} (first {min(refused[k].values())})" for k in kinds]
+        raise OtherSetError(f"the inputs are not those of {plan.folder}: {', '.join(parts)}{hint}")
+    return added, mended
 
 
-class _Digest:
-    """SHA-256 of a list of pictures, which it lets pass."""
-
-    def __init__(self, pictures: Iterable[Picture]) -> None:
-        self.pictures, self.sha256 = pictures, hashlib.sha256()
-
-    def __iter__(self) -> Iterator[Picture]:
-        try:
-            for picture in self.pictures:
-                self.sha256.update(repr(_row(picture)).encode())
-                yield picture
-        except OSError as error:  # which is not of the list that is being written
-            raise SourceError(f"cannot read the sources: {error}") from None
-
-
-def _digest(pictures: Iterable[Picture]) -> str:
-    passing = _Digest(pictures)
-    for _ in passing:
-        pass
-    return passing.sha256.hexdigest()
+def _hashing(pictures: Iterable[Picture], digest: Any) -> Iterator[Picture]:
+    """Pass pictures on, and add what is known of them to a digest."""
+    try:
+        for picture in pictures:
+            digest.update(repr(_row(picture)).encode())
+            yield picture
+    except OSError as error:  # which is not of the list that is being written
+        raise SourceError(f"cannot read the sources: {error}") from None
 
 
 def _write(
     plan: Plan,
     pictures: Iterable[Picture],
+    mended: Mapping[_Id, Picture],
     sources: Sequence[str],
-    mended: Mapping[_Id, Picture] | None = None,
-    digest: str = "",
 ) -> Plan:
     """Write the list: what it holds already, some of it mended; then pictures in new shards."""
-    pa, parquet = needed("pyarrow"), needed("pyarrow.parquet")
-    passing = _Digest(pictures)
-    rows = iter(passing)
+    pa, parquet = import_extra("pyarrow"), import_extra("pyarrow.parquet")
+    digest = hashlib.sha256()
+    rows = _hashing(pictures, digest)
     first = list(islice(rows, 1))
     if not first and not plan.sizes:
         raise SourceError(f"there are no pictures in {', '.join(map(str, sources))}")
@@ -321,11 +295,11 @@ def _write(
             writer.write_table(pa.table(arrays, schema=schema), row_group_size=len(group))
 
         for shard in range(len(plan.sizes)):
-            write([(mended or {}).get(_id(p), p) for p in plan.inputs(shard)])
+            write([mended.get(_id(picture), picture) for picture in plan.inputs(shard)])
         rest = chain(first, rows)
         while group := list(islice(rest, plan.facts["shard_size"])):
             write(group)
-        stored = {"facts": dict(plan.facts), "digest": digest or passing.sha256.hexdigest()}
+        stored = {"facts": dict(plan.facts), "digest": plan.digest or digest.hexdigest()}
         writer.add_key_value_metadata({FOOTER_KEY: json.dumps(stored, sort_keys=True)})
     new = Plan.read(plan.folder)
     assert new is not None

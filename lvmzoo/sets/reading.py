@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lvmzoo.extra import needed
+from lvmzoo.extra import import_extra
 from lvmzoo.files import expand_user
 from lvmzoo.sets.making import INFO_NAME
 from lvmzoo.sets.plan import Plan, missing, shard_path
@@ -69,7 +69,7 @@ class LatentSet:
     @property
     def dataset(self) -> Any:
         """The rows with all their columns, as a memory-mapped `pyarrow.dataset.Dataset`."""
-        dataset = needed("pyarrow.dataset")
+        dataset = import_extra("pyarrow.dataset")
         return dataset.dataset([str(path) for path in self.shards], format="parquet")
 
     def tensor(self, column: str = "latents") -> Tensor:

@@ -10,8 +10,9 @@ from http.server import ThreadingHTTPServer
 
 import pytest
 from support.command import call, refused
+from support.web_page import running
 
-from lvmzoo.demo import address_of, demo_server
+from lvmzoo.demo import demo_server
 
 TYPES = {"": "text/html", "a.js": "text/javascript", "a.wasm": "application/wasm"}
 POINTS = {"name": "vae2d_gaussian1", "dataset": "gaussian1", "points": "x/points.json"}
@@ -29,20 +30,14 @@ def site(tmp_path):
 
 
 @contextmanager
-def running(site, models=()):
+def serving(site, models=()):
     """Yield a running server and what fetches from it."""
-    with demo_server(site, models) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server, lambda path: urllib.request.urlopen(address_of(server) + path)
-        finally:
-            server.shutdown()
-            thread.join()
+    with demo_server(site, models) as server, running(server) as address:
+        yield server, lambda path: urllib.request.urlopen(address + path)
 
 
 def test_the_page_alone_is_served_with_the_types_that_browsers_insist_on(site):
-    with running(site) as (server, get):
+    with serving(site) as (server, get):
         assert server.server_address[0] == "127.0.0.1"  # to this machine alone
         for name, type_ in TYPES.items():
             headers = get(name).headers
@@ -54,7 +49,7 @@ def test_the_page_alone_is_served_with_the_types_that_browsers_insist_on(site):
 
 def test_a_tab_that_is_closed_in_the_middle_leaves_no_traceback(site, capsys):
     (site / "large.onnx").write_bytes(bytes(20_000_000))
-    with running(site) as (server, get):
+    with serving(site) as (server, get):
         with socket.create_connection(server.server_address) as tab:
             tab.sendall(b"GET /large.onnx HTTP/1.1\r\n\r\n")
             tab.recv(1000)
@@ -65,7 +60,7 @@ def test_a_tab_that_is_closed_in_the_middle_leaves_no_traceback(site, capsys):
 
 def test_models_of_ones_own_come_first(site, vae2d_folder):
     pytest.importorskip("onnxruntime")
-    with running(site, [vae2d_folder]) as (_, get):
+    with serving(site, [vae2d_folder]) as (_, get):
         own, entry = json.load(get("models/index.json"))
         assert entry == POINTS
         assert (own["name"], own["own"]) == (str(vae2d_folder), True)

@@ -1,10 +1,15 @@
-"""How tests speak with a page that is open."""
+"""How tests serve a page, and speak with one that is open."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
 
 import torch
+
+from lvmzoo.demo import address_of
 
 # Numbers go as lists; integers become Int32Array, others Float32Array, as the worker takes them.
 _CALL = """async ({ method, args, integers, floats }) => {
@@ -23,6 +28,18 @@ _CALL = """async ({ method, args, integers, floats }) => {
     }
     return dense(await call(method, args));
 }"""
+
+
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Run a server in a thread; yield its address."""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield address_of(server)
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 def opened(open_page, site: str, model: str, *, view: str = "", query: str = "", **options) -> Any:

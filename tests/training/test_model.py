@@ -63,7 +63,12 @@ def test_a_prior_is_deep_enough_for_its_grid():
         ("vae_cifar10", ["latent_dim=0"], None, "latent_dim must be from 1 to 4096, not 0"),
         ("vae_cifar10", ["latent_dim"], None, "--config 'latent_dim' is not of the form key=value"),
         ("vae_cifar10", ["image_size=64"], None, "image_size: that is given by --image-size"),
-        ("vae_cifar10", ["classes=['a']"], None, "classes: that is given by the folders"),
+        (
+            "vae_cifar10",
+            ["classes=['a']"],
+            None,
+            "classes: that is given by the classes of --images",
+        ),
         ("vqvae_cifar10", ["downsampling=16"], 24, "must be a multiple of the downsampling 16"),
         ("vqvae_gated_cifar10", ["prior_layers=5"], 64, "prior_layers must be at least 14"),
         ("vae2d_gaussian1", [], 64, "unknown key 'image_size'"),

@@ -1,16 +1,15 @@
 """A built page, its server, and a real browser whose network ends at this machine."""
 
 import shutil
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from support import ROOT
+from support.web_page import running
 
 from lvmzoo import BernoulliVAE
-from lvmzoo.demo import address_of, demo_server, page_server
+from lvmzoo.demo import demo_server, page_server
 from web import build
 
 # One entry of each family; one's own model stands for the family that has no weights yet.
@@ -21,18 +20,6 @@ ARGUMENTS = (
     "--disable-dev-shm-usage",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-
-
-@contextmanager
-def running(server):
-    """Run a server in a thread; yield its address."""
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield address_of(server)
-    finally:
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="session")
@@ -56,14 +43,20 @@ def own_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory, own_model):
-    """The address of a built page with an entry of each family and a model of one's own."""
+def site_folder(tmp_path_factory) -> Path:
+    """A built page with an entry of each family."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm, which comes with Node.js")
     folder = tmp_path_factory.mktemp("built") / "site"
     result = CliRunner().invoke(build.main, ["-o", str(folder), *ENTRIES])
     assert result.exit_code == 0, result.output
-    with demo_server(folder, [own_model]) as server, running(server) as address:
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site(site_folder, own_model):
+    """The address of the built page, with a model of one's own."""
+    with demo_server(site_folder, [own_model]) as server, running(server) as address:
         yield address
 
 

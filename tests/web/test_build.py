@@ -10,78 +10,54 @@ from lvmzoo import model_info
 from web import build
 
 
-@pytest.fixture
-def built(monkeypatch, tmp_path):
-    """Build a site without npm and exporting; `built.exported` holds what would be exported."""
-
-    def add_model(name, folder):
-        built_.exported.append(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        info = model_info(name)
-        weights = {part: file.sha256 for part, file in info.files.items()}
-        about = {"model_class": info.model_class, "dataset": info.dataset, "weights": weights}
-        about |= {"files": {"encode.onnx": {"bytes": 7}}, "lvmzoo": build.__version__}
-        for file in ("encode.onnx", "samples.png", "lvmzoo.json"):
-            (folder / file).write_text(json.dumps(about))
-        return about
-
-    def built_(*arguments: str, status: int = 0) -> str:
-        result = CliRunner().invoke(build.main, ["-o", str(tmp_path / "site"), *arguments])
-        assert result.exit_code == status, result.output
-        return result.output
-
-    built_.exported = []
-    monkeypatch.setattr(build, "add_model", add_model)
-    monkeypatch.setattr(build, "install", lambda: None)
-    monkeypatch.setattr(build, "FILES", {})
-    return built_
+def run(*arguments: object, status: int = 0) -> str:
+    result = CliRunner().invoke(build.main, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    return result.output
 
 
-def test_a_build_has_the_page_the_models_and_their_cards(built, tmp_path):
-    site = tmp_path / "site"
-    assert str(site) in built("--link", "Docs", "docs/?a&b", "vae_mnist", "vae2d_gaussian1")
-    image, plane = json.loads((site / "models/index.json").read_text())
-    assert [image["name"], plane["name"]] == built.exported == ["vae_mnist", "vae2d_gaussian1"]
-    assert all((site / path).exists() for path in (image["card"], image["pictures"], ".nojekyll"))
-    assert (image["bytes"], image["parameters"]) == (7, model_info("vae_mnist").parameters)
-    assert len(json.loads((site / "models" / plane["points"]).read_text())) == build.SHOWN_POINTS
-    index = (site / "index.html").read_text()
-    assert '<a href="docs/?a&amp;b">Docs</a></footer>' in index
-    addresses = re.findall(r'(?:href|src)="(?!docs|data:|#)(.*?)"', index)
-    assert all((site / address).is_file() for address in addresses)
+@pytest.mark.slow
+def test_a_build_has_the_page_the_models_and_their_cards(site_folder):
+    rows = json.loads((site_folder / "models/index.json").read_text())
+    image, plane = (
+        next(r for r in rows if r["name"] == n) for n in ("vae_mnist", "vae2d_gaussian1")
+    )
+    assert all((site_folder / image[part]).is_file() for part in ("card", "pictures"))
+    assert image["parameters"] == model_info("vae_mnist").parameters
+    points = json.loads((site_folder / "models" / plane["points"]).read_text())
+    assert len(points) == build.SHOWN_POINTS
+    index = (site_folder / "index.html").read_text()
+    addresses = re.findall(r'(?:href|src)="(?!data:|#)(.*?)"', index)
+    assert all((site_folder / address).is_file() for address in addresses)
+    assert (site_folder / ".nojekyll").exists()
 
 
-def test_models_are_exported_when_they_must_be_and_removed_when_not_asked_for(built, tmp_path):
-    folder = tmp_path / "site/models/vae_mnist"
-    for _ in range(2):
-        built("vae_mnist")
-    assert built.exported == ["vae_mnist"]
-    (folder / "encode.onnx").unlink()
-    built("vae_mnist")
-    about = (folder / "lvmzoo.json").read_text()
-    (folder / "lvmzoo.json").write_text(about.replace('"model": "', '"model": "other'))
-    built("vae_mnist")
-    assert built.exported == ["vae_mnist"] * 3
-    built("vae2d_gaussian1")
-    for part in ("models/*/", "cards/*.md"):
-        assert [path.stem for path in (tmp_path / "site").glob(part)] == ["vae2d_gaussian1"]
-
-
-def test_another_page_lies_in_another_folder(built, monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "WEB", tmp_path)
+@pytest.mark.slow
+def test_a_later_build_keeps_what_it_can_and_nothing_else(site_folder, monkeypatch, tmp_path):
+    shutil.copytree(site_folder, site := tmp_path / "site")
     shutil.copytree(ROOT / "web/page", tmp_path / "page")
-    versions = []
-    for text in ("", "", "// new"):
-        with (tmp_path / "page/js/main.js").open("a") as script:
-            script.write(text)
-        built("vae2d_gaussian1")
-        versions += (tmp_path / "site").glob("page-*")
-    assert versions[0] == versions[1] != versions[2]
-    assert len(versions) == 3  # one at a time
+    (tmp_path / "node_modules").symlink_to(ROOT / "web/node_modules")
+    (tmp_path / "page/js/main.js").write_text("// new")
+    monkeypatch.setattr(build, "WEB", tmp_path)
+    monkeypatch.setattr(build, "install", lambda: None)
+    monkeypatch.setattr(build, "add_model", lambda *arguments: pytest.fail("exported again"))
+    run("-o", site, "--link", "Docs", "docs/?a&b", "vae2d_gaussian1")
+    for part in ("models/*/", "cards/*.md"):
+        assert [path.stem for path in site.glob(part)] == ["vae2d_gaussian1"]
+    (version,) = site.glob("page-*")  # a new folder for a new page
+    assert not (site_folder / version.name).exists()
+    index = (site / "index.html").read_text()
+    assert f'src="{version.name}/js/main.js"' in index
+    assert '<a href="docs/?a&amp;b">Docs</a></footer>' in index
+    about = (site / "models/vae2d_gaussian1/lvmzoo.json").read_text()
+    other = about.replace('"model": "', '"model": "other')
+    (site / "models/vae2d_gaussian1/lvmzoo.json").write_text(other)
+    with pytest.raises(pytest.fail.Exception, match="exported again"):
+        build._add(model_info("vae2d_gaussian1"), site)
 
 
-def test_an_unknown_entry_is_refused_before_any_work(built, tmp_path):
-    assert "did you mean vae_mnist" in built("vae_mnits", status=2)
+def test_an_unknown_entry_is_refused_before_any_work(tmp_path):
+    assert "did you mean vae_mnist" in run("-o", tmp_path / "site", "vae_mnits", status=2)
     assert not (tmp_path / "site").exists()
 
 

@@ -216,12 +216,6 @@ def test_latents_start_with_a_draw_and_are_sliders(show):
     assert np.array_equal(moved, pixels(page, ".place canvas"))
 
 
-def test_points_stand_beside_the_data(show):
-    text = show(PLANE, "points").locator(".panel .status").inner_text()
-    data, _, noisy = re.findall(r"mean \((-?[\d.]+), (-?[\d.]+)\)", text)
-    assert np.allclose(np.float64(data), np.float64(noisy), atol=0.6)
-
-
 def test_what_is_known_of_a_model(show, own_model):
     page = show(GATED, "about")
     page.get_by_role("heading", name="Limits and biases").wait_for()  # of the card

@@ -4,36 +4,26 @@ import hashlib
 import json
 import math
 import os
-import shutil
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache as once
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lvmzoo.files import atomic_file
 from lvmzoo.notes import Notes
 from lvmzoo.pictures.find import find
-from lvmzoo.pictures.many import BLOCK, Decoders, decode_here
 from lvmzoo.pictures.record import Picture, SourceError, stem
-from lvmzoo.pictures.transform import Transform
 from lvmzoo.registry import DATASETS, DataSet
-from training.data.rows import DataError, Rows, make_rows, replace_rows
+from training.data.pictures import Read, read_pictures
+from training.data.rows import DataError, Rows
 from training.data.split import Split
 
 __all__ = ["OwnPictures", "load_folder", "name_of", "read_folder", "read_tree"]
 
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHOWN = 10  # names in a message
-_FEW = 256  # pictures for which no processes are started
-_VERSION = "2"  # of what a cache holds
 _TRAIN, _VALIDATION, _TEST = range(3)
 
 
@@ -78,7 +68,7 @@ def load_folder(sources: Sources, split: str, data: DataSet) -> Split:
 
 def name_of(sources: Sources) -> str:
     """Return what pictures are called: like the first source, but not like a data set."""
-    first = os.fspath(_listed(sources)[0]).rstrip("/")
+    first = _listed(sources)[0].rstrip("/")
     name = os.path.basename(first if "://" in first else os.path.abspath(first))
     name = stem(name) if name.lower().endswith((".tar", ".parquet")) else name
     return f"own-{name}" if name in DATASETS else name
@@ -112,7 +102,7 @@ def read_folder(
     """
     name, notes = name_of(sources), Notes()
     pictures = _find(sources, notes)
-    x, read = _read(pictures, data, cache, name, sources, deadline)
+    x, read = read_pictures(pictures, data, cache, name, _listed(sources), deadline)
     if read.failures and not skip:
         raise DataError(_unreadable(read.failures, len(pictures), cache, name))
     order = sorted(
@@ -160,7 +150,7 @@ def read_tree(folder: Path, data: DataSet) -> Split:
         label = picture.key.partition("/")[0]
         if label not in data.classes:
             raise DataError(f"{picture.name} is in no class of {data.name}: {data.classes}")
-    x, read = _read(pictures, data, None, data.name, folder, math.inf)
+    x, read = read_pictures(pictures, data, None, data.name, [])
     if read.failures:
         raise DataError(_unreadable(read.failures, len(pictures), None, data.name))
     labels = [data.classes.index(picture.key.partition("/")[0]) for picture in pictures]
@@ -173,8 +163,9 @@ def _number(picture: Picture) -> tuple[int, str, str]:
     return int(name) if name.isascii() and name.isdigit() else 0, name, picture.key
 
 
-def _listed(sources: Sources) -> list[str | os.PathLike[str]]:
-    return [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+def _listed(sources: Sources) -> list[str]:
+    given = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+    return [os.fspath(source) for source in given]
 
 
 def _find(sources: Sources, notes: Notes) -> list[Picture]:
@@ -184,105 +175,13 @@ def _find(sources: Sources, notes: Notes) -> list[Picture]:
     except (SourceError, OSError) as error:
         raise DataError(str(error)) from None
     if not pictures:
-        raise DataError(f"there are no pictures in {', '.join(map(str, _listed(sources)))}")
+        raise DataError(f"there are no pictures in {', '.join(_listed(sources))}")
     if not any(picture.split == "train" for picture in pictures):
         return [replace(picture, split=None) for picture in pictures]
     for picture in pictures:
         if picture.split is None:
             notes.add(picture.name, "neither for training nor for the test; left out")
     return [picture for picture in pictures if picture.split]
-
-
-# Pixels
-
-
-@dataclass(frozen=True)
-class _Read:
-    failures: dict[int, str]  # which could not be read, and why
-    converted: dict[str, int]  # in which way, and how many
-
-
-def _read(
-    pictures: Sequence[Picture],
-    data: DataSet,
-    cache: Path | None,
-    name: str,
-    sources: Sources,
-    deadline: float,
-) -> tuple[Tensor | Rows, _Read]:
-    """Read pictures as images (N, C, H, W) uint8; those that cannot be read are black."""
-    to = Transform(data.name, data.shape, data.content_size)  # type: ignore[arg-type]
-    with ExitStack() as stack:
-        decoders = once(lambda: stack.enter_context(Decoders(to)))
-        bar = stack.enter_context(tqdm(total=len(pictures), desc=name, leave=False, disable=None))
-
-        def compute(start: int, stop: int) -> tuple[np.ndarray, dict[str, Any]]:
-            images = np.zeros((stop - start, to.shape[1], to.shape[2], to.shape[0]), np.uint8)
-            failures, converted, at = dict[int, str](), Counter[str](), 0
-            parts = [pictures[i : min(i + BLOCK, stop)] for i in range(start, stop, BLOCK)]
-            few = len(pictures) <= _FEW
-            found = decode_here(to, pictures[start:stop]) if few else decoders().blocks(parts)
-            for block in found:
-                reasons = block.reasons
-                good = [at + i for i, reason in enumerate(reasons) if reason is None]
-                images[good] = block.pixels
-                failures |= {start + at + i: reason for i, reason in enumerate(reasons) if reason}
-                converted.update(block.notes.counts)
-                at += len(reasons)
-                bar.update(len(reasons))
-            said = {"failures": failures, "converted": converted}
-            return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), said
-
-        if cache is None:
-            images, said = compute(0, len(pictures))
-            return torch.from_numpy(images), _gather([said])
-        folder = _cache_folder(cache, name, pictures, data, sources)
-        shape = (len(pictures), *data.shape)
-        rows, pieces = make_rows(folder, shape, "uint8", compute, deadline=deadline)
-    if _gather(pieces).failures:
-        _try_again(folder, pictures, to, pieces)
-        rows, pieces = make_rows(folder, shape, "uint8", compute)
-    return rows, _gather(pieces)
-
-
-def _gather(pieces: Sequence[dict[str, Any]]) -> _Read:
-    converted = Counter[str]()
-    for piece in pieces:
-        converted.update(piece["converted"])
-    failures = {int(i): why for piece in pieces for i, why in piece["failures"].items()}
-    return _Read(failures, dict(converted))
-
-
-def _cache_folder(
-    cache: Path, name: str, pictures: Sequence[Picture], data: DataSet, sources: Sources
-) -> Path:
-    """Return where pictures are kept, and remove what was kept of these sources as they were."""
-    where = [os.path.abspath(s) if "://" not in str(s) else str(s) for s in _listed(sources)]
-    of = hashlib.sha256(repr((_VERSION, where, data.shape, data.content_size)).encode())
-    state = hashlib.sha256()
-    for p in pictures:
-        state.update(repr((p.source, p.key, p.size, p.version, p.offset)).encode())
-    prefix = f"{name}-{data.shape[-1]}-{of.hexdigest()[:8]}-"
-    folder = cache / f"{prefix}{state.hexdigest()[:16]}"
-    for other in cache.glob(f"{prefix}*"):
-        if other.name.removesuffix(".partial") != folder.name:
-            shutil.rmtree(other, ignore_errors=True)
-    return folder
-
-
-def _try_again(
-    folder: Path, pictures: Sequence[Picture], to: Transform, pieces: Sequence[dict[str, Any]]
-) -> None:
-    """Read once more what could not be read when the cache was made."""
-    failed = list(_gather(pieces).failures)
-    images: dict[int, np.ndarray] = {}
-    for i, found in zip(failed, decode_here(to, [pictures[i] for i in failed]), strict=True):
-        if found.reasons[0] is None:
-            images[i] = found.pixels[0].transpose(2, 0, 1)
-    if images:
-        for piece in pieces:
-            piece["failures"] = {i: r for i, r in piece["failures"].items() if int(i) not in images}
-        replace_rows(folder, images, pieces)
 
 
 def _unreadable(bad: dict[int, str], total: int, cache: Path | None, name: str) -> str:
@@ -299,9 +198,6 @@ def _unreadable(bad: dict[int, str], total: int, cache: Path | None, name: str) 
         f"{len(bad):,} of {total:,} pictures cannot be read ({shown}{more}){where}; mend or remove "
         "them, or leave them out with --skip-unreadable"
     )
-
-
-# Classes and splits
 
 
 def _name_in_set(picture: Picture) -> str:
@@ -363,7 +259,7 @@ def _place(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
 
-def _line(own: OwnPictures, read: _Read, notes: Notes, size: int) -> str:
+def _line(own: OwnPictures, read: Read, notes: Notes, size: int) -> str:
     """Say in one line what was understood."""
     splits = [own.train] if own.test is None else [own.train, own.test]
     labels = torch.cat([split.labels for split in splits])

@@ -173,7 +173,7 @@ class Family(ABC):
 
     @abstractmethod
     def headline(self, metrics: Mapping[str, float]) -> str:
-        """Return the three figures of the README's table, in one line."""
+        """Return the figures of the README's table, in one line."""
 
     def known_metrics(self, *, full: bool) -> list[str]:
         """Return the names of all metrics that a record may hold, those of samples if `full`."""

@@ -47,8 +47,8 @@ class _VAE2D(VariationalFamily):
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         return (
-            f"ELBO {metrics['elbo']:.2f} nats, KL {metrics['kl']:.2f}, "
-            f"gap {metrics['gap']:.4f} ± {metrics['gap_se']:.4f}"
+            f"ELBO {metrics['elbo']:.2f} nats, "
+            f"{metrics['gap']:.4f} ± {metrics['gap_se']:.4f} below the true density"
         )
 
     def data_text(self, info: ModelInfo) -> str:

@@ -333,8 +333,8 @@ class _VQVAE(Family):
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         return (
-            f"PSNR {metrics['psnr']:.2f} dB, perplexity {metrics['perplexity']:.1f}, bits per code "
-            f"{metrics['bits_per_code']:.3f} (Markov {metrics['markov_bits_per_code']:.3f})"
+            f"PSNR {metrics['psnr']:.2f} dB, {metrics['bits_per_code']:.3f} bits per code "
+            f"(Markov {metrics['markov_bits_per_code']:.3f})"
         )
 
     def loss_tolerance(self, component: str, step: int) -> float:

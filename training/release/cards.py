@@ -131,29 +131,32 @@ def _duration(seconds: float) -> str:
 
 
 def table() -> str:
-    """Return the README's table of entries."""
-    head = (
-        "| entry | data | parameters | measured on the test split | trained |",
-        "| --- | --- | ---: | --- | --- |",
-    )
-    return "\n".join([*head, *map(_row, list_models())])
+    """Return the README's table of entries, and below it what to know of their data."""
+    head = ("| entry | samples | data | measured on the test split |", "| --- | --- | --- | --- |")
+    names = list_models()
+    caveats = {}
+    for name in names:
+        if (info := model_info(name)).pretrained:
+            run = records.read_record(name).run
+            if run.data_caveat:
+                title = DATASETS[info.dataset].title
+                caveats[title] = f"{title}: {run.data_source}. {run.data_caveat}"
+    return "\n".join([*head, *map(_row, names), "", *(f"* {line}" for line in caveats.values())])
 
 
 def _row(name: str) -> str:
     info = model_info(name)
     data = DATASETS[info.dataset].title
     if not info.pretrained:
-        return f"| `{name}` | {data} | | | no weights yet |"
-    run = records.read_record(name).run
-    trained = "; ".join(
-        f"{'' if part.component == 'model' else part.component + ' '}"
-        f"{_epochs(part.recipe['epochs'])}, {_duration(part.seconds)}"
-        for part in run.components.values()
-        if part.entry == name
-    )
-    figures = family_of(info.model_class).headline(info.metrics)
-    card = f"[`{name}`](model_cards/{name}.md)"
-    return f"| {card} | {data} | {info.parameters:,} | {figures} | {trained} |"
+        return f"| `{name}` | | {data} | no weights yet |"
+    family, test = family_of(info.model_class), records.read_record(name).test
+    figures = family.headline(info.metrics)
+    kinds = {kind.title: kind.metrics for kind in test.samples.kinds} if test.samples else {}
+    if guided := kinds.get("samples given the class, guidance 2"):
+        figures += f"; class recognised in {guided['recognised']:.0%} at guidance 2"
+    picture = "guided" if guided else "samples"
+    thumbnail = f'<img src="model_cards/{name}_{picture}.png" width="140" alt="samples of {name}">'
+    return f"| [`{name}`](model_cards/{name}.md) | {thumbnail} | {data} | {figures} |"
 
 
 def update_readme() -> None:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lvmzoo import hub, list_models, loading, registry
 from lvmzoo.checkpoint import CheckpointError, read_component
+from lvmzoo.console import progress
 from lvmzoo.files import atomic_folder
 from lvmzoo.registry import ModelInfo, WeightsFile, model_info
 from training.options import failing_cleanly
@@ -260,7 +261,7 @@ def main(name: str | None, **given: Any) -> None:
         return
     names = list_models(pretrained=True)
     failures = {}
-    for entry in tqdm(names, disable=None):
+    for entry in progress(names, disable=None):
         try:
             tqdm.write(target.publish(entry))
         except (ValueError, CheckpointError, OSError) as error:

@@ -120,7 +120,7 @@ torch.save([latents, decode(latents)[0]], out)
     close(images, model.decode(latents))
     # No weights but its own, and no example of a batch.
     own = sum(p.numel() for p in model.parameters()) * 4
-    assert sum(path.stat().st_size for path in folder.glob("*code.pt2")) < own + 200_000
+    assert sum(path.stat().st_size for path in folder.glob("*code.pt2")) < own + 300_000
 
 
 @pytest.mark.slow
@@ -208,7 +208,7 @@ def test_the_command_says_what_it_measured(tmp_path):
 
 def test_the_command_refuses(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    assert "a file has that name" in refused(2, "export", "vae_mnist", "-o", tmp_path / "file")
+    assert "is a file" in refused(2, "export", "vae_mnist", "-o", tmp_path / "file")
     assert "unknown entry" in refused(2, "export", "vae_mnits", "-o", tmp_path / "new")
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert "lvmzoo[export]" in refused(1, "export", "vae2d_gaussian1", "-o", tmp_path / "new")

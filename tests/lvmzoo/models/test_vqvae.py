@@ -365,3 +365,20 @@ def test_the_defaults_are_the_network_that_the_entries_have():
     for name in ("vqvae_cifar10", "vqvae_gated_cifar10"):
         entry = lvmzoo.create_model(name).config
         assert entry == VQVAEConfig(dataset="cifar10", classes=entry.classes, prior=entry.prior)
+
+
+@pytest.mark.parametrize(
+    ("part", "call"),
+    [
+        ("autoencoder", lambda model, x: model.encode(x)),
+        ("autoencoder", lambda model, x: model.score(x)),
+        ("prior", lambda model, x: model.sample(2)),
+        ("prior", lambda model, x: model.complete(x, torch.zeros(model.config.grid).bool())),
+    ],
+)
+def test_weights_that_have_become_nan_are_told(part, call, x):
+    model = make("pixelcnn").requires_grad_(False)
+    for parameter in getattr(model, part).parameters():
+        parameter.fill_(torch.nan)
+    with pytest.raises(ValueError, match="weights of the model are NaN or infinite"):
+        call(model, x)

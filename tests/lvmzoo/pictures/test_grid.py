@@ -56,7 +56,7 @@ GOOD = torch.rand(4, 3, 32, 32)
         (torch.zeros(1, 3, 8, 8).byte(), "a.png", {}, TypeError, "divide uint8 images by 255"),
         ([1, 2], "a.png", {}, TypeError, r"must be a torch\.Tensor"),
         (GOOD, "a.xyz", {}, ValueError, r"its name must end in one of \.png"),
-        (GOOD, "a.png", {"columns": -1}, ValueError, "columns must be from 1"),
+        (GOOD, "a.png", {"columns": -1}, ValueError, "columns must be at least 1"),
         (GOOD, "absent/a.png", {}, OSError, "there is no folder"),
     ],
 )

@@ -18,7 +18,7 @@ from lvmzoo.notes import ImageNote, Notes
 from lvmzoo.pictures.find import find
 from lvmzoo.pictures.many import Decoders
 from lvmzoo.registry import DATASETS
-from training.data import DataError, load_folder, own, read_folder, sha256
+from training.data import DataError, load_folder, pictures, read_folder, sha256
 
 CIFAR10 = DATASETS["cifar10"]
 SPLITS = ("train", "validation", "test")
@@ -166,7 +166,7 @@ def test_what_is_kept_is_read_once_while_nothing_changes(tmp_path, monkeypatch):
     write_alike(tmp_path / "mine", ["cat", "dog"], 10)
     cache = tmp_path / "cache"
     before = read_folder(tmp_path / "mine", CIFAR10, cache)
-    monkeypatch.setattr(own, "decode_here", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(pictures, "decode_here", lambda *_: pytest.fail("read again"))
     again = read_folder(tmp_path / "mine", CIFAR10, cache)
     assert sha256(again.train) == sha256(before.train)
     assert again.line == before.line

@@ -24,19 +24,6 @@ def test_an_image_tree_keeps_the_original_order(tmp_path):
     assert split.source == "an image tree"
 
 
-def test_an_image_tree_with_a_foreign_class_is_refused(tmp_path):
-    write_tree(tmp_path / "cifar10/test", ["airplane", "zebra"], 4)
-    with pytest.raises(DataError, match="zebra"):
-        load_split("cifar10", "test", tmp_path)
-
-
-def test_a_damaged_picture_is_named(tmp_path):
-    write_tree(tmp_path / "svhn/test", ["3"], 2)
-    (tmp_path / "svhn/test/3/00001.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"00001\.png is not an image"):
-        load_split("svhn", "test", tmp_path)
-
-
 def write_mnist(root, images, labels):
     raw = root / "MNIST/raw"
     raw.mkdir(parents=True)
@@ -58,12 +45,34 @@ def test_mnist_is_padded_with_two_black_pixels(tmp_path):
     assert split.x.sum() == 3 * 28 * 28 * 200
 
 
-def test_truncated_mnist_is_refused(tmp_path):
-    write_mnist(tmp_path, np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.uint8))
-    path = tmp_path / "MNIST/raw/t10k-images-idx3-ubyte"
+def foreign(root):
+    write_tree(root / "cifar10/test", ["airplane", "zebra"], 4)
+
+
+def damaged(root):
+    write_tree(root / "svhn/test", ["3"], 2)
+    (root / "svhn/test/3/00001.png").write_bytes(b"not a picture")
+
+
+def truncated(root):
+    write_mnist(root, np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.uint8))
+    path = root / "MNIST/raw/t10k-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"MNIST under .* cannot be read"):
-        load_split("mnist", "test", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "message"),
+    [
+        (foreign, "cifar10", "zebra/00001.png is in no class of cifar10"),
+        (damaged, "svhn", r"00001\.png is not an image"),
+        (truncated, "mnist", r"MNIST under .* cannot be read"),
+        (lambda root: None, "imagenet", "nothing reads imagenet: add its reader to READERS"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, write, name, message):
+    write(tmp_path)
+    with pytest.raises(DataError, match=message):
+        load_split(name, "test", tmp_path)
 
 
 class Payload:
@@ -96,11 +105,6 @@ def test_absent_data_name_all_three_sources(tmp_path, monkeypatch):
         load_split("cifar10", "train", tmp_path)
     for source in ("cifar-10-batches-py", "cifar10/train/<class>/*.png", "no network"):
         assert source in str(error.value)
-
-
-def test_a_data_set_that_nothing_reads(tmp_path):
-    with pytest.raises(DataError, match="nothing reads imagenet: add its reader to READERS"):
-        load_split("imagenet", "train", tmp_path)
 
 
 def test_validation_is_held_out():
