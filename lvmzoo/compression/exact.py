@@ -22,10 +22,10 @@ from lvmzoo.sampling import Arithmetic, GridSampler, is_plain
 __all__ = ["ExactPrior"]
 
 WEIGHT, ACTIVATION = 2.0**12, 2.0**10  # steps in one
-MOST = 2.0**12  # of an activation
+LIMIT = 2.0**12  # of an activation
 # The weights of an output, added up without signs. At most two such products, of activations up to
 # 2^12, make a sum: with its biases it stays below 2^31, which is 2^53 steps of 2^-22.
-MOST_WEIGHTS = 2.0**17
+WEIGHTS_LIMIT = 2.0**17
 GATE_END = 16  # beyond which tanh and sigmoid are flat
 EXP_END, EXP_ONE = 21, 2.0**28  # exp(-21) of 2^28 rounds to 0
 TOTAL = 2**24  # of the frequencies of all codes, as constriction has it
@@ -39,7 +39,9 @@ def _table(values: np.ndarray, scale: float) -> Tensor:
 
 
 def _rounded(x: Tensor) -> Tensor:
-    return (x * ACTIVATION).round_().clamp_(-MOST * ACTIVATION, MOST * ACTIVATION).div_(ACTIVATION)
+    return (
+        (x * ACTIVATION).round_().clamp_(-LIMIT * ACTIVATION, LIMIT * ACTIVATION).div_(ACTIVATION)
+    )
 
 
 class _Gate:
@@ -73,7 +75,7 @@ class ExactPrior:
 
     def __init__(self, prior: CodePrior) -> None:
         if not isinstance(prior, (PixelCNN, GatedPixelCNN)) or not _is_own(prior):
-            raise ValueError("only a PixelCNN or GatedPixelCNN with its own layers compresses")
+            raise ValueError("compressing needs a PixelCNN or GatedPixelCNN with unchanged layers")
         self.coder = import_extra("constriction", "compress").stream
         self.model = self.coder.model.Categorical(perfect=False)
         # The Metal backend has no float64.
@@ -165,7 +167,7 @@ def _in_steps(prior: PixelCNN | GatedPixelCNN) -> PixelCNN | GatedPixelCNN:
     """Round the weights of a prior in float64, and let its head round what it computes."""
     for name, weight in prior.named_parameters():
         total = weight.detach().abs().flatten(1).sum(1).max() if weight.ndim > 1 else weight.abs()
-        if not (total <= MOST_WEIGHTS).all():
+        if not (total <= WEIGHTS_LIMIT).all():
             raise ValueError(f"the weights {name} of this prior are too large for exact sums")
         weight.data.mul_(WEIGHT).round_().div_(WEIGHT)
     prior.embedding.weight.data = _rounded(prior.embedding.weight.data)
