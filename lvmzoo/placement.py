@@ -38,8 +38,8 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
 def without_tf32(x: Tensor) -> AbstractContextManager[object]:
     """Return a context in which convolutions of x have all digits of float32 on a GPU, too.
 
-    By default cuDNN rounds their inputs to TF32, which has three digits: a few pictures in a hundred
-    would get another code than on a CPU.
+    By default cuDNN rounds their inputs to TF32, which has three digits: a few pictures in a
+    hundred would get another code than on a CPU.
     """
     if not x.is_cuda or torch.compiler.is_compiling():
         return nullcontext()
