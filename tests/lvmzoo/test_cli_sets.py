@@ -7,7 +7,7 @@ import torch
 from support.command import call, refused
 
 import lvmzoo
-from lvmzoo.checkpoint import read_component, serialize
+from lvmzoo.checkpoint import read_component
 
 # score
 
@@ -71,12 +71,6 @@ def test_encode_and_decode(vae_folder, pictures, out):
     assert sorted(os.listdir(out)) == ["empty", "images", "z.safetensors"]
 
 
-def test_decode_accepts_the_same_weights_by_another_name(vae_folder, pictures, out):
-    call("encode", vae_folder, pictures, "-o", out / "z.safetensors")
-    moved = vae_folder.rename(vae_folder.with_name("moved"))
-    call("decode", moved, out / "z.safetensors", "-o", out / "images")
-
-
 def test_decode_refuses_what_is_not_its_own(zoo, vae_folder, pictures, out):
     latents = out / "z.safetensors"
     call("encode", "vae_mnist", pictures, "-o", latents)
@@ -90,17 +84,4 @@ def test_decode_refuses_what_is_not_its_own(zoo, vae_folder, pictures, out):
     assert "not a safetensors file, or was cut short" in refused(
         1, "decode", "vae_mnist", latents, "-o", out / "i"
     )
-    assert os.listdir(out) == ["z.safetensors"]
-
-
-def test_forged_latents(vae_folder, pictures, out):
-    """Of the right model by their own word, yet of a wrong shape, type or value."""
-    latents = out / "z.safetensors"
-    call("encode", vae_folder, pictures, "-o", latents)
-    metadata = read_component(latents).metadata
-    for z in (torch.zeros(3, 5), torch.zeros(0, 4), torch.zeros(3, 4).long(), torch.ones(())):
-        latents.write_bytes(serialize({"latents": z}, metadata))
-        refused(1, "decode", vae_folder, latents, "-o", out / "images")
-    latents.write_bytes(serialize({"latents": torch.full((300, 4), torch.nan)}, metadata))
-    assert "NaN" in refused(1, "decode", vae_folder, latents, "-o", out / "images")
     assert os.listdir(out) == ["z.safetensors"]
