@@ -60,11 +60,13 @@ def test_sample_is_that_of_python(zoo, vae2d_folder, out):
     assert Image.open(out / "scatter.png").size == (320, 320)
 
 
-def test_the_batch_size_changes_no_sample(vae_folder, out, monkeypatch):
+@pytest.mark.parametrize("name", ["vae_folder", "vqvae_folder"])
+def test_the_batch_size_changes_no_sample(request, name, out, monkeypatch):
     monkeypatch.setattr("lvmzoo.cli.images.MAX_PIXELS", 5 * 32 * 32)  # five pictures at a time
+    more = ["--label", "7"] if name == "vqvae_folder" else ["--decoder-noise"]
     for size in (1, 4, 100):
-        options = ["-n", 12, "--seed", 3, "--batch-size", size, "--decoder-noise"]
-        call("sample", vae_folder, *options, "-o", out / f"{size}.png")
+        options = ["-n", 12, "--seed", 3, "--batch-size", size, *more, "-o", out / f"{size}.png"]
+        call("sample", request.getfixturevalue(name), *options)
     assert len({path.read_bytes() for path in out.iterdir()}) == 1
 
 

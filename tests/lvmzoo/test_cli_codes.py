@@ -70,14 +70,6 @@ def test_samples_among_the_likeliest_codes(vqvae_folder, out):
         assert path.read_bytes() == (out / "expected.png").read_bytes()
 
 
-def test_the_batch_size_changes_no_sample(vqvae_folder, out, monkeypatch):
-    monkeypatch.setattr("lvmzoo.cli.images.MAX_PIXELS", 5 * 32 * 32)  # five pictures at a time
-    for size in (1, 4, 100):
-        options = ["-n", 12, "--seed", 3, "--label", "7", "--batch-size", size]
-        call("sample", vqvae_folder, *options, "-o", out / f"{size}.png")
-    assert len({path.read_bytes() for path in out.iterdir()}) == 1
-
-
 def test_guided_samples_and_completions(vqvae_folder, pictures, out):
     model = lvmzoo.from_pretrained(vqvae_folder)
     x = lvmzoo.load_images(pictures / "00.png", model)

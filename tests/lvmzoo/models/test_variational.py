@@ -83,14 +83,6 @@ def test_reconstruction_term_is_the_decoders_density(model, x):
     torch.testing.assert_close(terms.reconstruction, expected)
 
 
-def test_log_likelihood_of_one_sample_is_an_importance_weight(model, x):
-    z = model.encode(x, sample=True, generator=generator())
-    joint = decoder(model, z).log_prob(own_input(model, x)) + model.prior_log_prob(z)
-    expected = joint - model.posterior(x).log_prob(z)
-    once = model.log_likelihood(x, num_samples=1, generator=generator())
-    torch.testing.assert_close(once, expected, rtol=1e-4, atol=1e-4)
-
-
 @torch.no_grad()
 def test_log_likelihood_is_above_the_elbo(model, x):
     elbo = model.elbo(x, num_samples=64, generator=generator()).elbo
@@ -249,13 +241,6 @@ def test_generators(model, x, method):
     assert torch.equal(method(model, x), first)
 
 
-def test_temperature(model):
-    cold = model.sample(50, temperature=1e-6, generator=generator())
-    warm = model.sample(50, temperature=1.0, generator=generator())
-    assert cold.std(0).mean() < 0.01 * warm.std(0).mean()
-    assert torch.equal(warm, model.sample(50, generator=generator()))
-
-
 def test_interpolation(model, x):
     a, b = x[:3], x[3:]
     path = model.interpolate(a, b, steps=5)
@@ -264,8 +249,6 @@ def test_interpolation(model, x):
     torch.testing.assert_close(path[:, -1], model.reconstruct(b))
     middle = model.decode((model.encode(a) + model.encode(b)) / 2)
     torch.testing.assert_close(path[:, 2], middle)
-    torch.testing.assert_close(model.interpolate(b, a, 5), path.flip(1))
-    assert model.interpolate(a, b).shape[1] == 10
 
 
 def test_autocast_leaves_densities_in_float32(model, x):
