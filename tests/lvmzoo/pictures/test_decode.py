@@ -140,6 +140,7 @@ def test_absent_files_folders_and_as_many_pixels_as_are_allowed(tmp_path):
     assert load_images(path, "vae_cifar10").shape == (1, 3, 32, 32)
 
 
+@pytest.mark.filterwarnings("ignore")  # of Pillow, about a TIFF
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
 def test_truncated_pictures_are_refused_in_one_sentence(format, part):
