@@ -146,14 +146,6 @@ def test_bad_names_and_pictures(command, vae_folder, vae2d_folder, pictures, out
     assert os.listdir(out) == ["bad.png"]
 
 
-def test_what_a_model_lacks(zoo, vae_folder, out):
-    output = ["-o", out / "a.png"]
-    assert "vae_svhn has no weights yet" in refused(1, "sample", "vae_svhn", *output)
-    assert "takes no labels" in refused(1, "sample", vae_folder, "--label", 3, *output)
-    assert "must end in one of" in refused(2, "sample", vae_folder, "-o", out / "a.xyz")
-    assert os.listdir(out) == []
-
-
 def test_full_disk(vae_folder, vae2d_folder, pictures, out):
     with no_space(200):
         for first in (
