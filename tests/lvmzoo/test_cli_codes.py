@@ -88,18 +88,6 @@ def test_guided_samples_and_completions(vqvae_folder, pictures, out):
             assert ((out / path).read_bytes() == (out / expected).read_bytes()) == same
 
 
-def test_guidance_needs_a_label_and_a_prior_that_takes_it(
-    vqvae_folder, unconditional_folder, pictures, out
-):
-    for command in (["sample"], ["complete", pictures / "00.png"]):
-        name, *image = command
-        rest = [*image, "--guidance", 1, "-o", out / "a.png"]
-        assert "--guidance needs --label" in refused(2, name, vqvae_folder, *rest)
-        line = refused(2, name, unconditional_folder, *rest, "--label", 7)
-        assert "--guidance needs a prior that takes labels" in line
-    assert not list(out.iterdir())
-
-
 def test_top_k_and_complete_are_for_vqvaes(zoo, pictures, out):
     line = refused(2, "sample", "vae_mnist", "--top-k", 3, "-o", out / "a.png")
     assert "--top-k and --top-p need a VQ-VAE, not a VAE" in line

@@ -1,6 +1,5 @@
 """Devices and dtypes without the hardware: meta, default device and dtype, replicas."""
 
-from collections.abc import Iterator
 from itertools import chain
 
 import pytest
@@ -13,13 +12,6 @@ import lvmzoo
 from lvmzoo.models.base import ZooModel
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture
-def default_dtype() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    yield
-    torch.set_default_dtype(before)
 
 
 def tensors_in(value: object) -> list[Tensor]:

@@ -40,14 +40,12 @@ def test_bundled_weights_are_loaded_bit_for_bit(name):
     assert draw(model).isfinite().all()
 
 
-def test_loading_leaves_the_process_as_it_was(zoo):
+def test_loading_leaves_the_process_as_it_was(zoo, default_dtype):
     expected = lvmzoo.create_model("vae_mnist", pretrained=True)
     state = torch.get_rng_state()
     torch.set_default_dtype(torch.float64)
-    try:
-        model = lvmzoo.create_model("vae_mnist", pretrained=True)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    model = lvmzoo.create_model("vae_mnist", pretrained=True)
+    torch.set_default_dtype(torch.float32)
     assert torch.equal(state, torch.get_rng_state())
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert equal(model, expected)

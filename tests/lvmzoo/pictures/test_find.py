@@ -1,6 +1,8 @@
 """Sources -> pictures: their order, classes and splits; nothing vanishes."""
 
+import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import datasets
 import fsspec
@@ -73,6 +75,12 @@ def test_every_entry_of_a_folder_is_found_or_noted(tmp_path):
         "cat/b.heic and 1 more: no picture by its ending; left out",
         "out: an output of lvmzoo; left out",
     ]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=PermissionError(13, "denied")))
+    with pytest.raises(PermissionError):
+        found(tmp_path)
 
 
 def test_tars_and_parquet_files_of_a_folder_follow_its_files(tmp_path):

@@ -125,16 +125,13 @@ def test_engines_give_what_the_command_gives(vqvae_folder, tmp_path):
         assert np.array_equal(np.array(found["latents"]), expected)
 
 
-def test_what_the_user_has_set_for_the_process_does_not_matter(folder):
+def test_what_the_user_has_set_for_the_process_does_not_matter(folder, default_dtype):
     expected = Encoder(folder)(PNGS)["latents"]
-    dtype = torch.get_default_dtype()
     with torch.autocast("cpu", torch.bfloat16):
         assert np.array_equal(Encoder(folder)(PNGS)["latents"], expected)
-    try:
-        torch.set_default_dtype(torch.float64)
-        assert np.array_equal(Encoder(folder)(PNGS)["latents"], expected)
-    finally:
-        torch.set_default_dtype(dtype)
+    torch.set_default_dtype(torch.float64)
+    assert np.array_equal(Encoder(folder)(PNGS)["latents"], expected)
+    torch.set_default_dtype(torch.float32)
     model = lvmzoo.from_pretrained(folder)
     state = torch.get_rng_state()
     with torch.device("meta"):
