@@ -22,9 +22,10 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 import lvmzoo
-from lvmzoo.checkpoint import component_bytes, config_dict
+from lvmzoo.checkpoint import blank, component_bytes, config_dict, submodule
 from lvmzoo.console import progress
 from lvmzoo.files import atomic_file
+from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo, model_info
 from training import checkpoints, options
 from training.codes import Codes
@@ -52,7 +53,7 @@ from training.run import (
     sha256_of,
     write_config,
 )
-from training.trainer import Trainer, processes_on, step_bytes
+from training.trainer import Trainer, processes_on
 
 LOG = "log.jsonl"
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
@@ -148,7 +149,7 @@ def main(
     if encoded:
         encoded.check_autoencoder(sha256_of(run.given)["autoencoder"])
     if images or fields:
-        describe(run, processes.num_processes)
+        describe(run)
     fit_entry(run, overwrite=overwrite)
 
 
@@ -199,15 +200,16 @@ def load_splits(
     return load_split(info.dataset, train_on, data), load_split(info.dataset, "validation", data)
 
 
-def describe(entry: EntryRun, processes: int) -> None:
-    """Say what each run will take: parameters, codes, steps and the memory of a step."""
+def describe(entry: EntryRun) -> None:
+    """Say what each run trains: parameters, codes and steps."""
     for run in entry.runs:
-        parameters, memory = step_bytes(run, processes)
+        model = blank(model_class(run.info.model_class), run.config)
+        parameters = sum(p.numel() for p in submodule(model, run.component).parameters())
         grid = getattr(run.config, "grid", None)
         codes = f"{grid[0]} x {grid[1]} = {grid[0] * grid[1]:,} codes per picture, " if grid else ""
         say(
             f"{run.component}: {parameters:,} parameters, {codes}{run.total_steps:,} steps of "
-            f"{run.batch} pictures, a step takes about {memory / 2**30:.2g} GiB"
+            f"{run.batch} pictures"
         )
     first = entry.runs[0]
     if first.batch < first.recipe.batch_size:

@@ -92,27 +92,6 @@ def test_an_entry_is_trained_in_two_runs_and_loads(tmp_path):
         fit_entry(vqvae_run(folder, settings=("autoencoder.epochs=3",)))
 
 
-def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tmp_path):
-    run = with_options(points_run(tmp_path / "run", epochs=8), checkpoint_every=0.0)
-    fit(run)
-    losses = [line["validation"]["loss"] for line in final(run.out)[1]]
-    assert losses[-1] < losses[0] - 0.5
-    assert len(list(run.out.glob("checkpoint-*"))) == 2  # the latest ones
-    model = lvmzoo.from_pretrained(run.out)
-    assert isinstance(model, lvmzoo.VAE2D)
-    assert not model.training
-    record = read_run(run.out)
-    assert (record.recipe["epochs"], record.steps) == (8, 40)
-
-
-def test_whoever_asks_for_bfloat16_is_told_of_float32(monkeypatch, tmp_path, capsys):
-    for has in (False, True):
-        monkeypatch.setattr("training.trainer.has_bfloat16", lambda device, has=has: has)
-        fit(images_run(tmp_path / f"run-{has}", epochs=1, precision="bf16"))
-        told = "the model trains in float32, which takes longer" in capsys.readouterr().out
-        assert told == (not has)
-
-
 @RUNS
 def test_damaged_checkpoints(tmp_path, capsys, make):
     whole = make(tmp_path / "whole")
@@ -241,15 +220,3 @@ def test_a_folder_with_content_is_refused(tmp_path):
     assert result.exit_code == 2
     assert "is not empty" in result.output
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_absent_data_are_refused_before_anything_is_written(tmp_path, monkeypatch):
-    def offline(*args, **kwargs):
-        raise OSError("no network")
-
-    monkeypatch.setattr("torchvision.datasets.MNIST", offline)
-    arguments = ["vae_mnist", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 1
-    assert "no MNIST under" in result.output
-    assert not (tmp_path / "out").exists()

@@ -26,7 +26,7 @@ from training.data.rows import Rows, make_rows, replace_rows
 __all__ = ["Read", "read_pictures"]
 
 _FEW = 256  # pictures for which no processes are started
-_VERSION = "2"  # of what is kept
+_VERSION = "3"  # of what is kept
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,6 @@ def split():
     return Split(x, torch.tensor([0, 1, 0, 1, 1, 0]), ("cat", "emu"), "somewhere", "with care")
 
 
-def test_what_is_taken_keeps_where_it_came_from():
-    part = split().take(slice(1, 3))
-    assert len(part) == 2
-    assert part.x[:, 0, 0, 0].tolist() == [1, 2]
-    assert part.labels.tolist() == [1, 0]
-    assert (part.classes, part.source, part.caveat) == (("cat", "emu"), "somewhere", "with care")
-
-
 def test_examples_are_labelled_as_the_model_labels_them():
     found = split().for_classes(("emu", "yak", "cat"))
     assert found.labels.tolist() == [2, 0, 2, 0, 0, 2]

@@ -180,14 +180,3 @@ def test_dropout_acts_in_training_alone_and_follows_from_the_step(trained):
     assert loss(1) == loss(1) != loss(2)
     assert prior.eval()(codes).loss.item() == trainer.exported(trainer.weights).prior(codes).loss
     assert loss(1) == loss(2)
-
-
-def test_revival_ends_half_way(tmp_path, few_revival_images):
-    trainer = Trainer(vqvae_run(tmp_path / "a").runs[0])
-    codebook = trainer.model.autoencoder.quantizer.codebook
-    before = codebook.detach().clone()
-    generator = torch.Generator().manual_seed(0)
-    trainer.objective.before_step(6, 10, generator)
-    assert torch.equal(codebook, before)
-    trainer.objective.before_step(5, 10, generator)
-    assert not torch.equal(codebook, before)
