@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lvmzoo.checkpoint import build_config
-from lvmzoo.checks import check_count
 from lvmzoo.console import progress
 from lvmzoo.files import atomic_file
 from lvmzoo.models.base import ZooModel
@@ -26,7 +25,6 @@ from training.data import Split, as_input, batch_size, sha256
 from training.families import family_of
 from training.families.base import SampleSet
 from training.metrics import frechet_distance, overlap
-from training.recipe import AUGMENTATIONS
 from training.records import ImageFigures, SampleFigures
 from training.trainer import has_bfloat16
 
@@ -95,13 +93,6 @@ class ClassifierRecipe:
     weight_decay: float = 5e-4
     augment: tuple[str, ...] = ()  # one after another; see `training.augment`
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check that one can train with these values."""
-        for name in ("epochs", "width", "batch_size"):
-            check_count(getattr(self, name), name)
-        if not {*self.augment} <= {*AUGMENTATIONS}:
-            raise ValueError(f"augment must be of {', '.join(AUGMENTATIONS)}, not {self.augment}")
 
 
 class Classifier(nn.Module):

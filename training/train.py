@@ -191,7 +191,7 @@ def check_epochs(recipe: EntryRecipe, init: Init | None) -> None:
 
 
 def load_splits(
-    info: ModelInfo, recipe: EntryRecipe, data: Path, own: OwnPictures | None
+    info: ModelInfo, recipe: EntryRecipe, data: Path, own: OwnPictures | None = None
 ) -> tuple[Split, Split]:
     """Return what is trained on, and what it is validated on."""
     train_on = next(iter(recipe.components.values())).train_on
@@ -279,7 +279,6 @@ def fit(run: Run) -> bool:
     """
     trainer = Trainer(run)
     main = trainer.processes.is_main_process
-    warn_of_float32(trainer)
     if main:
         checkpoints.remove_leftovers(run.out)
     saved = checkpoints.load_latest(run.out)
@@ -322,16 +321,6 @@ def fit(run: Run) -> bool:
         finish(trainer)
     trainer.processes.wait_for_everyone()  # the next component's run reads the file
     return True
-
-
-def warn_of_float32(trainer: Trainer) -> None:
-    """Say so if a run takes longer than the times on the cards, which were in bfloat16."""
-    run = trainer.run
-    if run.recipe.precision == "bf16" and trainer.precision != "bf16":
-        say(
-            f"the {run.component} trains in {trainer.precision}, which takes longer: bfloat16 "
-            "would only be emulated here"
-        )
 
 
 def is_late(deadline: float, seconds: float = 0.0) -> bool:

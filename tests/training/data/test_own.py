@@ -141,8 +141,8 @@ def test_unreadable_pictures_are_all_named_and_can_be_left_out(tmp_path, cached)
         assert name in str(caught.value)
     assert (f"listed in {cache}" in str(caught.value)) == cached
     read = read_folder(tmp_path / "mine", CIFAR10, cache, skip=True)
-    assert len(read.train) == 20
-    assert read.train.caveat == "4 of 24 pictures could not be read and were left out."
+    assert len(read.whole) == 20
+    assert read.whole.caveat == "4 of 24 pictures could not be read and were left out."
     if cached:  # what was said is said again of what is kept
         assert read_folder(tmp_path / "mine", CIFAR10, cache, skip=True).line == read.line
 
@@ -153,14 +153,14 @@ def test_what_is_kept_is_read_once_while_nothing_changes(tmp_path, monkeypatch):
     before = read_folder(tmp_path / "mine", CIFAR10, cache)
     monkeypatch.setattr(pictures, "decode_here", lambda *_: pytest.fail("read again"))
     again = read_folder(tmp_path / "mine", CIFAR10, cache)
-    assert sha256(again.train) == sha256(before.train)
+    assert sha256(again.whole) == sha256(before.whole)
     assert again.line == before.line
     monkeypatch.undo()
     write_picture(tmp_path / "mine/cat/000.png", 250)
     changed = read_folder(tmp_path / "mine", CIFAR10, cache)
-    assert set(numbers(changed.train)) - set(numbers(before.train)) == {250}
+    assert set(numbers(changed.whole)) - set(numbers(before.whole)) == {250}
     assert len([p for p in cache.iterdir() if p.is_dir()]) == 1  # the old one is gone,
-    assert numbers(before.train)  # and still read by whom it was opened
+    assert numbers(before.whole)  # and still read by whom it was opened
 
 
 def test_a_picture_that_could_not_be_read_is_tried_again(tmp_path):
@@ -170,8 +170,8 @@ def test_a_picture_that_could_not_be_read_is_tried_again(tmp_path):
     path.write_bytes(b"\0" * len(good))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     cache = tmp_path / "cache"
-    assert len(read_folder(tmp_path / "mine", CIFAR10, cache, skip=True).train) == 19
+    assert len(read_folder(tmp_path / "mine", CIFAR10, cache, skip=True).whole) == 19
     path.write_bytes(good)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     mended = read_folder(tmp_path / "mine", CIFAR10, cache)
-    assert sorted(numbers(mended.train)) == list(range(20))
+    assert sorted(numbers(mended.whole)) == list(range(20))
