@@ -47,7 +47,8 @@ def _count(counts: csr_array, first: Tensor, second: Tensor) -> csr_array:
 
 def _pair_bits(counts: csr_array, first: Tensor, second: Tensor) -> Tensor:
     """Return -log2 p(second | first), smoothed, of pairs of codes of any shape."""
-    seen = torch.from_numpy(counts[np.array(first.flatten()), np.array(second.flatten())])
+    pairs = tuple(x.flatten().numpy().copy() for x in (first, second))
+    seen = torch.from_numpy(counts[pairs])
     totals = torch.from_numpy(counts.sum(1))[first]
     p: Tensor = (seen.view(first.shape) + PSEUDO_COUNT) / (totals + PSEUDO_COUNT * counts.shape[0])
     return -p.log2()

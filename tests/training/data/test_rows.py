@@ -15,7 +15,6 @@ from training.data import (
     make_rows,
     sha256,
 )
-from training.data.rows import replace_rows
 
 SHAPE = (25, 3, 4, 4)
 
@@ -67,18 +66,6 @@ def test_what_was_killed_goes_on_after_its_last_piece(tmp_path):
     assert torch.equal(rows[:], torch.from_numpy(values()))
     assert rows.content == make(tmp_path / "other")[0].content
     assert not (tmp_path / "rows.partial").exists()
-
-
-def test_rows_are_replaced(tmp_path):
-    make(tmp_path)
-    replace_rows(tmp_path / "rows", {3: values()[9]}, ["a", "b", "c"])
-    rows, said = make(tmp_path)
-    expected = torch.from_numpy(values())
-    expected[3] = expected[9]
-    assert torch.equal(rows[:], expected)
-    assert said == ["a", "b", "c"]
-    index = torch.tensor([9, 9])
-    assert rows.take(torch.tensor([3, 9])).content == rows.take(index).content
 
 
 def test_a_call_ends_after_its_deadline_and_the_next_goes_on(tmp_path):

@@ -12,7 +12,6 @@ from lvmzoo.models.vqvae import VQVAE, VQVAEConfig
 from training.augment import augment, draw_noise
 from training.data import Split
 from training.evaluate import measure
-from training.families import family_of
 from training.train import fit_entry
 from training.trainer import Trainer
 
@@ -82,22 +81,6 @@ def test_labels_are_those_of_the_model_if_it_knows_the_classes():
     for classes in ((), ("a", "b", "d")):
         found = measure(model, replace(data, classes=classes))[0]
         assert {*known} - {*found} == {"conditional_bits_per_code", "wrong_label_bits_per_code"}
-
-
-@pytest.mark.parametrize(
-    ("prior", "more"), [("gated_pixelcnn", ["classes", "guided"]), ("pixelcnn", [])]
-)
-def test_every_picture_of_a_vqvae_is_drawn(tmp_path, prior, more):
-    model, data = tiny(prior), split()
-    _, examples = measure(model, data)
-    family = family_of("VQVAE")
-    family.draw(model, data, examples, str(tmp_path / "x"))
-    always = ["codebook", "completions", "interpolations", "reconstructions", "samples"]
-    found = sorted(p.name for p in tmp_path.iterdir())
-    assert found == sorted(f"x_{kind}.png" for kind in [*always, *more])
-    assert {*family.pictures} >= {*always, *more}
-    completions = lvmzoo.load_images(tmp_path / "x_completions.png", model)
-    assert completions.std() > 0
 
 
 @pytest.fixture

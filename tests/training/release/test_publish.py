@@ -56,15 +56,6 @@ def test_dry_run_prints_the_hashes_and_writes_nothing(folder, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_bundled_bytes_must_be_those_of_the_registry(index, tmp_path):
-    path = index.parent / f"{NAME}.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    assert "SHA-256" in publish(NAME, "--to", tmp_path / "m", status=1)
-    assert not (tmp_path / "m").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -212,12 +203,3 @@ def test_git_repository_of_a_mirror(folder, tmp_path, monkeypatch):
     assert (repository / "README.md").read_text() == (folder / "README.md").read_text()
     text = publish("--all", "--git", tmp_path / "mirrors", "--org", "mine")
     assert (tmp_path / "mirrors/models/mine" / NAME / ".git").is_dir(), text
-
-
-def test_git_that_fails(tmp_path, monkeypatch):
-    repository = tmp_path / "models/lvmzoo" / NAME
-    repository.mkdir(parents=True)
-    (repository / ".git").write_text("nonsense")
-    assert "git add failed" in publish(NAME, "--git", tmp_path, status=1)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "git, which is not installed" in publish(NAME, "--git", tmp_path / "b", status=1)
