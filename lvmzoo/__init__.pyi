@@ -1,6 +1,8 @@
 # The public names and where each is defined: type checkers and `__init__.py` both read this table.
 from lvmzoo._version import __version__ as __version__
 from lvmzoo.checkpoint import CheckpointError as CheckpointError
+from lvmzoo.compression.compress import compress as compress
+from lvmzoo.compression.compress import decompress as decompress
 from lvmzoo.exporting.export import export as export
 from lvmzoo.loading import create_model as create_model
 from lvmzoo.loading import from_pretrained as from_pretrained

@@ -5,7 +5,12 @@ from typing import Any
 
 __all__ = ["import_extra"]
 
-_NEEDS = {"data": "whole data sets need", "export": "graphs need"}  # by extra
+# What needs a library, by extra.
+_NEEDS = {
+    "compress": "compressed files need",
+    "data": "whole data sets need",
+    "export": "graphs need",
+}
 
 
 def import_extra(module: str, extra: str = "data") -> Any:
@@ -13,7 +18,8 @@ def import_extra(module: str, extra: str = "data") -> Any:
 
     Arguments:
         module: Its name.
-        extra: The extra that installs it: "data" for whole data sets, "export" for graphs.
+        extra: The extra that installs it: "compress" for compressed files, "data" for whole data
+            sets, "export" for graphs.
 
     Raises:
         ImportError: It is not installed; the message says how to install it.

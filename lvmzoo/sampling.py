@@ -23,10 +23,28 @@ from lvmzoo.models.flow import MaskedAutoregressiveFlow, MaskedLinear
 from lvmzoo.models.pixelcnn import CodePrior, GatedPixelCNN, PixelCNN, gate, gumbel_noise
 from lvmzoo.placement import at_least_float32, without_autocast
 
-__all__ = ["GridSampler", "draw_codes", "invert_flow", "is_plain", "sample_codes", "steps_of"]
+__all__ = [
+    "Arithmetic",
+    "GridSampler",
+    "draw_codes",
+    "invert_flow",
+    "is_plain",
+    "sample_codes",
+    "steps_of",
+]
 
 # Grids drawn at a time: more would not be faster on a CPU, and what is kept grows with it.
 BLOCK = 256
+
+
+class Arithmetic(NamedTuple):
+    """What becomes of the sums of a layer, and how a gate is computed."""
+
+    rounded: Callable[[Tensor], Tensor] = lambda x: x
+    gate: Callable[[Tensor], Tensor] = gate
+
+
+PLAIN = Arithmetic()
 
 
 @torch.no_grad()
@@ -175,11 +193,14 @@ class GridSampler:
     Arguments:
         prior: Any prior.
         guidance: w in logits (1 + w) conditional - w unconditional, where there are labels.
+        arithmetic: How layers compute; by default as the prior does.
     """
 
-    def __init__(self, prior: CodePrior, guidance: float = 0.0) -> None:
+    def __init__(
+        self, prior: CodePrior, guidance: float = 0.0, arithmetic: Arithmetic = PLAIN
+    ) -> None:
         self.prior, self.guidance, self.streams = prior, guidance, 1
-        self.steps = steps_of(prior)
+        self.steps = steps_of(prior, arithmetic)
         self.state: list[Tensor] = []
 
     def start(self, n: int, labels: Tensor | None = None) -> None:
@@ -243,12 +264,12 @@ class Steps(Protocol):
         """Return the state after a row, of whose columns all was kept that `column` returned."""
 
 
-def steps_of(prior: CodePrior) -> Steps:
+def steps_of(prior: CodePrior, arithmetic: Arithmetic = PLAIN) -> Steps:
     """Prepare a prior's kernels; whole passes for one whose layers do more than their kernels."""
     if type(prior) is PixelCNN and is_plain(prior):
-        return PixelCNNSteps(prior)
+        return PixelCNNSteps(prior, arithmetic)
     if type(prior) is GatedPixelCNN and is_plain(prior):
-        return GatedSteps(prior)
+        return GatedSteps(prior, arithmetic)
     return _WholePasses(prior)
 
 
@@ -276,12 +297,14 @@ class GatedSteps:
 
     recordable = True
 
-    def __init__(self, prior: GatedPixelCNN) -> None:
+    def __init__(self, prior: GatedPixelCNN, arithmetic: Arithmetic = PLAIN) -> None:
         self.prior = prior
+        self.rounded, self.gate = arithmetic
         self.embedding = with_none(prior.embedding)
         self.above = _taps(prior.above)
         (left,) = _taps(prior.left)
-        self.from_left = torch.addmm(_bias(prior.left), self.embedding, left)  # (K + 1, C)
+        from_left = torch.addmm(_bias(prior.left), self.embedding, left)
+        self.from_left = self.rounded(from_left)  # (K + 1, C)
         self.layers = [_GatedKernels.of(layer) for layer in prior.layers]
 
     def start(self, n: int, labels: Tensor | None) -> list[Tensor]:
@@ -302,15 +325,16 @@ class GatedSteps:
         if above is None:
             return [bias.expand(width, -1, -1) for bias in at_h], state
         x = _pad(F.embedding(above, self.embedding))  # (W + 2, n, E)
-        v = _convolve([row, x], self.above, _bias(self.prior.above))  # (W n, C)
+        v = self.rounded(_convolve([row, x], self.above, _bias(self.prior.above)))  # (W n, C)
         base, inputs = [], [x]
         for kernels, v_bias, h_bias, row in zip(self.layers, at_v, at_h, rows, strict=True):
             x = _pad(v.view(width, n, -1))
             inputs.append(x)
-            gates = _convolve([row, x], kernels.vertical, _each(v_bias, width))  # (W n, 2 C)
+            gates = _convolve([row, x], kernels.vertical, _each(v_bias, width))
+            gates = self.rounded(gates)  # (W n, 2 C)
             linked = torch.addmm(_each(h_bias, width), gates, kernels.link)
             base.append(linked.view(width, n, -1))
-            v = gate(gates)
+            v = self.gate(gates)
         return base, state[: 2 * depth] + inputs
 
     def column(
@@ -328,7 +352,8 @@ class GatedSteps:
             gates = torch.addmm(gates, h, itself)  # (n, 2 C)
             if left is not None:
                 gates = gates.addmm_(left[i], neighbour)
-            h = torch.addmm(h, gate(gates), kernels.residual)
+            h = torch.addmm(h, self.gate(self.rounded(gates)), kernels.residual)
+            h = self.rounded(h)
         logits: Tensor = self.prior.head(h)
         return logits, kept
 
@@ -361,8 +386,8 @@ class PixelCNNSteps:
 
     recordable = True
 
-    def __init__(self, prior: PixelCNN) -> None:
-        self.prior = prior
+    def __init__(self, prior: PixelCNN, arithmetic: Arithmetic = PLAIN) -> None:
+        self.prior, self.rounded = prior, arithmetic.rounded
         self.embedding = with_none(prior.embedding)
         first, self.bias = prior.first, _bias(prior.first)
         self.reach, size = first.reach, first.kernel_size[1]
@@ -413,13 +438,14 @@ class PixelCNNSteps:
         x, *rest = base  # (n, 2 C), (n, C)
         for code, table in zip(codes[::-1], self.left, strict=False):
             x = x + F.embedding(code, table)
-        kept = []
+        x, kept = self.rounded(x), []
         for i, (kernels, y) in enumerate(zip(self.layers, rest, strict=True)):
-            kept.append(torch.addmm(kernels.narrow_bias, x.relu(), kernels.narrow).relu_())
+            narrow = torch.addmm(kernels.narrow_bias, x.relu(), kernels.narrow)
+            kept.append(self.rounded(narrow).relu_())
             y = torch.addmm(y, kept[-1], kernels.itself)
             if left is not None:
                 y = y.addmm_(left[i], kernels.left)
-            x = torch.addmm(x, y.relu_(), kernels.widen)
+            x = self.rounded(torch.addmm(x, self.rounded(y).relu_(), kernels.widen))
         logits: Tensor = self.prior.head(x)
         return logits, kept
 

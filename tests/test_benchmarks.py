@@ -19,8 +19,9 @@ def test_a_benchmark_runs_and_writes_ratios(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_script_for_a_gpu_runs_on_a_cpu():
-    run_python("-m", "benchmarks.gpu", "--device", "cpu", "--quick", timeout=600)
+@pytest.mark.parametrize("script", ["gpu --device cpu", "compression"])
+def test_the_other_scripts_run(script):
+    run_python("-m", *f"benchmarks.{script} --quick".split(), timeout=600)
 
 
 def test_sides_take_turns_and_ratios_are_of_each_round():

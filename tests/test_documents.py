@@ -19,7 +19,14 @@ CARDS = {}
 for name in list_models(pretrained=True):
     info = model_info(name)
     CARDS[info.model_class, info.config.get("prior")] = f"model_cards/{name}.md"
-PAGES = ["README.md", "docs/index.md", "docs/guide/start.md", "docs/pypi.md", *CARDS.values()]
+PAGES = [
+    "README.md",
+    "docs/index.md",
+    "docs/guide/start.md",
+    "docs/pypi.md",
+    "docs/compress.md",
+    *CARDS.values(),
+]
 
 
 def code(path: Path, language: str) -> str:

@@ -62,8 +62,8 @@ def test_every_public_name_has_a_page_with_its_source(site, name):
 
 def test_methods_that_are_inherited_have_their_source_too(site):
     page = (site / "api/VLAE.html").read_text(encoding="utf-8")
-    assert "_modules/lvmzoo/models/variational.html#VLAE.sample" in page
-    source = (site / "_modules/lvmzoo/models/variational.html").read_text(encoding="utf-8")
+    assert "_modules/lvmzoo/models/vae.html#VLAE.sample" in page
+    source = (site / "_modules/lvmzoo/models/vae.html").read_text(encoding="utf-8")
     assert 'id="VLAE.sample"' in source
 
 

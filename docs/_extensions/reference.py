@@ -22,6 +22,7 @@ KIND_OF_MODULE = {
     "registry": "Entries",
     "images": "Pictures",
     "sets": "Data sets",
+    "compression": "Data sets",
 }
 KINDS = ("Entries", "Models", "Pictures", "Data sets", "More", "Notes and errors")
 

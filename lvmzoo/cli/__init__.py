@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from lvmzoo._version import __version__
+from lvmzoo.cli.compress import compress, decompress
 from lvmzoo.cli.demo import demo
 from lvmzoo.cli.entries import info, list_command
 from lvmzoo.cli.export import export
@@ -55,6 +56,8 @@ for command in (
     score,
     encode,
     decode,
+    compress,
+    decompress,
     export,
     demo,
 ):

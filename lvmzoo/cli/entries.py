@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -34,12 +35,22 @@ def list_command(pattern: str, pretrained: bool, as_json: bool) -> None:
 @click.argument("name")
 @as_json_option
 def info(name: str, as_json: bool) -> None:
-    """Show the facts about the model NAME."""
-    facts = _facts(name)
+    """Show the facts about NAME: a model, or a file `.lvz`."""
+    facts = _facts_of_file(Path(name)) if name.endswith(".lvz") else _facts(name)
     if as_json:
         return click.echo(json.dumps(facts, indent=2))
     for key, value in fact_lines(facts):
         click.echo(f"{key}: {value}".rstrip())
+
+
+def _facts_of_file(path: Path) -> dict[str, Any]:
+    from lvmzoo.compression.container import Reader
+
+    with path.open("rb") as file:
+        facts = dataclasses.asdict(Reader(file, str(path)).description)
+        size = file.seek(0, 2)
+    plain: dict[str, Any] = json.loads(json.dumps(facts))
+    return {**plain, "bytes": size, "bytes_per_picture": round(size / facts["pictures"], 2)}
 
 
 def _facts(name: str) -> dict[str, Any]:

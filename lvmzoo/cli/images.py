@@ -110,7 +110,7 @@ def reconstruct(job: Job, images: tuple[str, ...], output: Path) -> None:
 
     from lvmzoo.pictures.grid import above
 
-    pairs = [(x.cpu(), model.reconstruct(x).cpu()) for x in job.batches(files, model)]
+    pairs = [(x.cpu(), model.reconstruct(x).cpu()) for x in job.batches(files, model, len(files))]
     x, y = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     columns = min(len(files), 10)
     _write(above(x, y, columns=columns), output, columns=columns)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Job",
     "as_json_option",
+    "batch_size_option",
+    "class_of",
+    "device_option",
     "draw_options",
     "draws",
     "existing_file",
@@ -37,6 +40,12 @@ BATCH_PIXELS = 256 * 32 * 32
 Command = Callable[..., Any]
 
 existing_file = click.Path(exists=True, path_type=Path)
+device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...")
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    help="Images in a batch; by default 256 of 32x32, fewer of larger ones.",
+)
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -75,18 +84,23 @@ class Job:
 
     def find(self, sources: Sequence[str | Path]) -> "list[Picture]":
         """Return the pictures of sources, in the order in which these were given."""
-        from lvmzoo.pictures.find import find
-        from lvmzoo.pictures.record import SourceError
-
-        try:
-            pictures = [picture for source in sources for picture in find([source], self.notes)]
-        except SourceError as error:
-            raise click.UsageError(str(error)) from None
+        pictures = [*self.walk(sources)]
         if not pictures:
             raise click.UsageError(f"there are no pictures in {', '.join(map(str, sources))}")
         return pictures
 
-    def decoded(self, pictures: "Sequence[Picture]", model: "ZooModel") -> "Iterator[Decoded]":
+    def walk(self, sources: Sequence[str | Path]) -> "Iterator[Picture]":
+        """Yield the pictures of sources one by one."""
+        from lvmzoo.pictures.find import find
+        from lvmzoo.pictures.record import SourceError
+
+        try:
+            for source in sources:
+                yield from find([source], self.notes)
+        except SourceError as error:
+            raise click.UsageError(str(error)) from None
+
+    def decoded(self, pictures: "Iterable[Picture]", model: "ZooModel") -> "Iterator[Decoded]":
         """Decode pictures one by one as the model wants them."""
         from lvmzoo.pictures.many import decode_here
         from lvmzoo.pictures.transform import transform
@@ -95,8 +109,10 @@ class Job:
             self.notes.include(found.notes)
             yield found
 
-    def batches(self, pictures: "Sequence[Picture]", model: "ZooModel") -> "Iterator[Tensor]":
-        """Decode pictures as the model wants them, a batch at a time.
+    def batches(
+        self, pictures: "Iterable[Picture]", model: "ZooModel", total: int | None = None
+    ) -> "Iterator[Tensor]":
+        """Decode pictures, perhaps a known `total`, as the model wants them, a batch at a time.
 
         Raises:
             ValueError: One of them cannot be read.
@@ -106,25 +122,21 @@ class Job:
         from lvmzoo.pictures.transform import to_tensor
 
         decoded, size = self.decoded(pictures, model), self.size_for(model)
-        for i in progress(range(0, len(pictures), size)):
-            parts = []
-            for found in islice(decoded, min(size, len(pictures) - i)):
-                if found.reasons[0]:
-                    raise ValueError(found.reasons[0])
-                parts.append(found.pixels)
-            yield to_tensor(np.concatenate(parts)).to(model.device)
+        with progress(total=total, unit=" pictures") as bar:
+            while block := [*islice(decoded, size)]:
+                if failures := [found.reasons[0] for found in block if found.reasons[0]]:
+                    raise ValueError(failures[0])
+                pixels = np.concatenate([found.pixels for found in block])
+                yield to_tensor(pixels).to(model.device)
+                bar.update(len(block))
 
 
 def runs_model(command: Command) -> Command:
     """Give a command NAME, --device and --batch-size, as a `Job`; print its notes at the end."""
 
     @click.argument("name")
-    @click.option("--device", default="auto", help="cpu, cuda, cuda:1, ...")
-    @click.option(
-        "--batch-size",
-        type=click.IntRange(1),
-        help="Images in a batch; by default 256 of 32x32, fewer of larger ones.",
-    )
+    @device_option
+    @batch_size_option
     @functools.wraps(command)
     def run(name: str, device: str, batch_size: int | None, **options: Any) -> Any:
         job = Job(name, device, batch_size)
@@ -161,7 +173,7 @@ def draw_options(
     generator.seed() if seed is None else generator.manual_seed(seed)
     options: dict[str, Any] = {"generator": generator}
     if label is not None:
-        options["labels"] = _class_index(label, model)
+        options["labels"] = class_of(label, model, "--label")
     if guidance:
         if label is None:
             raise click.UsageError("--guidance needs --label, the class to go towards")
@@ -180,7 +192,8 @@ def require_vqvae(model: "ZooModel", what: str) -> "VQVAE":
     return model
 
 
-def _class_index(text: str, model: "ZooModel") -> int:
+def class_of(text: str, model: "ZooModel", option: str) -> int:
+    """Return the index of a class, given that or its name; `option` is what messages begin with."""
     from lvmzoo.checks import class_index
 
     classes = getattr(model.config, "classes", ())
@@ -189,7 +202,7 @@ def _class_index(text: str, model: "ZooModel") -> int:
     try:
         return class_index(text, classes)
     except ValueError as error:
-        raise click.UsageError(f"--label {error}") from None
+        raise click.UsageError(f"{option} {error}") from None
 
 
 def _check_picture(path: Path) -> None:

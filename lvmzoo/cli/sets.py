@@ -20,10 +20,20 @@ from lvmzoo.console import progress
 from lvmzoo.files import atomic_file, atomic_folder, check_target, expand_user
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lvmzoo.models.base import ZooModel
     from lvmzoo.sets.plan import Worker
 
-__all__ = ["decode", "encode", "score"]
+__all__ = [
+    "decode",
+    "encode",
+    "new_folder",
+    "no_file",
+    "score",
+    "sources_argument",
+    "write_latents",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,14 +125,16 @@ def _make_set(job: Job, kind: str, folder: str, sources: tuple[str, ...], **opti
     )
 
 
-def _no_file(path: Path) -> None:
+def no_file(path: Path) -> None:
+    """Refuse a path for a folder where a file is."""
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} exists already; give a new folder")
     if not path.is_dir():
         check_target(path)
 
 
-def _new_folder(path: Path) -> None:
+def new_folder(path: Path) -> None:
+    """Refuse a folder that holds something."""
     if path.is_dir() and any(path.iterdir()):
         raise click.UsageError(f"{path} exists already; give a new folder")
 
@@ -198,10 +210,8 @@ def encode(job: Job, sources: tuple[str, ...], output: str, moments: bool, **opt
     model = job.load()
     import torch
 
-    from lvmzoo.checkpoint import serialize
-
     latents, done = torch.empty(0), 0
-    for x in job.batches(pictures, model):
+    for x in job.batches(pictures, model, len(pictures)):
         z = model.encode(x)
         if not done:
             # Small tensors kept between the large ones of each batch would leave memory in pieces
@@ -209,11 +219,20 @@ def encode(job: Job, sources: tuple[str, ...], output: str, moments: bool, **opt
             latents = torch.empty(len(pictures), *z.shape[1:], dtype=z.dtype)
         latents[done : done + len(z)] = z
         done += len(z)
+    write_latents(output, latents, job.name, model)
+
+
+def write_latents(output: str | Path, latents: "Tensor", name: str, model: "ZooModel") -> None:
+    """Write latents of the model of this name as one file, which `decode` reads."""
+    import torch
+
+    from lvmzoo.checkpoint import serialize
+
     if not latents.is_floating_point() and latents.max() < 256:
         latents = latents.to(torch.uint8)  # codes
     metadata = {
         "kind": "latents",
-        "entry": job.name,
+        "entry": name,
         "sha256": _decoder_hash(model),
         "shape": list(latents.shape),
     }
@@ -224,7 +243,7 @@ def encode(job: Job, sources: tuple[str, ...], output: str, moments: bool, **opt
 @click.command()
 @runs_model
 @click.argument("latents", type=existing_file)
-@output("A folder: 00000.png, 00001.png, ...; of shards, 00000/NAME.png, ...", _no_file)
+@output("A folder: 00000.png, 00001.png, ...; of shards, 00000/NAME.png, ...", no_file)
 @click.option("--tars", is_flag=True, help="Of shards, write WebDataset tars: 00000.tar, ...")
 @worker_option
 def decode(job: Job, latents: Path, output: Path, tars: bool, worker: "Worker") -> None:
@@ -237,7 +256,7 @@ def decode(job: Job, latents: Path, output: Path, tars: bool, worker: "Worker") 
             click.echo(f"{left} shards are left to other workers", err=True)
         return
     _refuse_options_of_sets(f"{latents} is a file")
-    _new_folder(output)
+    new_folder(output)
     model = job.load()
     from lvmzoo import save_images
     from lvmzoo.checkpoint import CheckpointError, read_component

@@ -2,7 +2,7 @@
 
 Both write p(codes) as a product over the grid in raster order: each code has a softmax over K codes
 whose logits see the codes before it and no others. `sample` here is the definition;
-`lvmzoo.sampling` draws the same codes faster.
+`lvmzoo.sampling` draws from the same distribution faster, up to 256 grids with the same noise.
 """
 
 import math
@@ -220,7 +220,7 @@ class PixelCNN(CodePrior):
         self.channels = channels
         self.embedding = nn.Embedding(num_codes, embedding)
         self.first = MaskedConv2d("A", embedding, 2 * channels, FIRST_KERNEL)
-        self.layers = nn.ModuleList(ResidualBlock(channels) for _ in range(layers))
+        self.layers = nn.ModuleList(MaskedBlock(channels) for _ in range(layers))
         self.head = _head(2 * channels, hidden, num_codes)
 
     @staticmethod
@@ -242,7 +242,7 @@ class PixelCNN(CodePrior):
         return logits
 
 
-class ResidualBlock(nn.Module):
+class MaskedBlock(nn.Module):
     """What is added to x (n, 2 C, H, W); the left of the paper's figure 5."""
 
     def __init__(self, channels: int) -> None:
@@ -260,9 +260,10 @@ class ResidualBlock(nn.Module):
 
 
 class GatedPixelCNN(CodePrior):
-    """p(codes | label): a vertical stack v sees the rows above, a horizontal one h the row so far.
+    """p(codes | label): a vertical stack v sees rows, a horizontal one h its own row so far.
 
-    Together they see every code before a position: there is no blind spot.
+    v sees rows up to its own, and each layer hands it to h one row further down. Together they see
+    every code before a position: there is no blind spot.
 
     References:
         Conditional Image Generation with PixelCNN Decoders (van den Oord et al. 2016), figure 2
@@ -312,7 +313,8 @@ class GatedPixelCNN(CodePrior):
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the logits (n, K, H, W)."""
         x = self.embedding(codes).permute(0, 3, 1, 2)  # (n, E, H, W)
-        v, h = self.above(x), self.left(F.pad(x, (1, -1)))  # (n, C, H, W), h of the left neighbour
+        v = self.above(x)  # (n, C, H, W), of rows up to its own
+        h = self.left(F.pad(x, (1, -1)))  # (n, C, H, W), of the left neighbour
         # Under autocast, biases in float32 would make all that follows float32.
         biases = self.label_biases(labels)[..., None, None].to(v.dtype)
         for layer, (v_bias, h_bias) in zip(self.layers, biases, strict=True):
@@ -347,9 +349,9 @@ class GatedLayer(nn.Module):
             The next v, and what is added to h.
         """
         v = self.vertical(v) + v_bias  # (n, 2 C, H, W)
-        # The vertical stack sees its own row too, so the horizontal one reads the row above.
-        above = F.pad(v, (0, 0, 1, -1))
-        gates = self.horizontal(F.pad(h, (1, 0))) + self.link(above) + h_bias  # (n, 2 C, H, W)
+        # v sees its own row, of which h must not see what follows: h gets the v of the row above.
+        shifted = F.pad(v, (0, 0, 1, -1))
+        gates = self.horizontal(F.pad(h, (1, 0))) + self.link(shifted) + h_bias  # (n, 2 C, H, W)
         return gate(v), self.residual(gate(gates))
 
 

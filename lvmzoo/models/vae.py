@@ -249,7 +249,7 @@ class VariationalModel(ZooModel):
             x: Tensor, z: Tensor, noise: Tensor, mu: Tensor, log_sigma: Tensor
         ) -> Tensor:
             log_joint = self._decoder_log_prob(x, z) + self._prior_log_prob(z)
-            return log_joint - noise_log_prob(noise, log_sigma)
+            return log_joint - draw_log_prob(noise, log_sigma)
 
         log_weights = self._of_draws(log_weight, x, num_samples, generator)  # (num_samples, N)
         bound = log_weights.logsumexp(0) - math.log(num_samples)
@@ -441,10 +441,10 @@ def gaussian_log_prob(x: Tensor, mean: Tensor | float, log_std: Tensor) -> Tenso
         mean: Broadcasts with x.
         log_std: Broadcasts with x.
     """
-    return noise_log_prob((x - mean) * (-log_std).exp(), log_std)
+    return draw_log_prob((x - mean) * (-log_std).exp(), log_std)
 
 
-def noise_log_prob(noise: Tensor, log_std: Tensor) -> Tensor:
+def draw_log_prob(noise: Tensor, log_std: Tensor) -> Tensor:
     """Return log N(x; mean, diag(exp(2 log_std))) at x = mean + exp(log_std) noise, (N,) in nats.
 
     Unlike x - mean, the noise of a draw is exact however far out the mean is.

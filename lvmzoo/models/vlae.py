@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lvmzoo.models.base import require_range
 from lvmzoo.models.flow import MaskedAutoregressiveFlow
-from lvmzoo.models.vae import VAE, VAEConfig, noise_log_prob
+from lvmzoo.models.vae import VAE, VAEConfig, draw_log_prob
 from lvmzoo.placement import without_autocast
 from lvmzoo.sampling import invert_flow
 
@@ -70,4 +70,4 @@ class VLAE(VAE):
             return invert_flow(self.prior, noise.to(self.dtype))
 
     def _kl(self, z: Tensor, noise: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
-        return noise_log_prob(noise, log_sigma) - self._prior_log_prob(z)
+        return draw_log_prob(noise, log_sigma) - self._prior_log_prob(z)

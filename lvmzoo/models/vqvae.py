@@ -26,7 +26,7 @@ from lvmzoo.checks import (
 )
 from lvmzoo.models.base import ImageConfig, ZooModel, require_range
 from lvmzoo.models.pixelcnn import CodePrior, GatedPixelCNN, PixelCNN
-from lvmzoo.placement import at_least_float32, without_autocast
+from lvmzoo.placement import at_least_float32, without_autocast, without_tf32
 from lvmzoo.sampling import sample_codes
 
 __all__ = [
@@ -248,7 +248,8 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes (N, h, w) int64 of images (N, C, H, W) in [0, 1]."""
-        return self.nearest(self.features(x))
+        with without_tf32(x):
+            return self.nearest(self.features(x))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the images (N, C, H, W) in [0, 1] of codes (N, h, w) int64."""
@@ -434,7 +435,9 @@ class VQVAE(ZooModel):
         return self.autoencoder.decode(self._check_codes(codes))
 
     def _latents(self, x: Tensor, what: str) -> Tensor:
-        return check_reached(self.autoencoder.features(x), what)
+        with without_tf32(x):
+            features = self.autoencoder.features(x)
+        return check_reached(features, what)
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.autoencoder.decode(self.autoencoder.nearest(latents))

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from lvmzoo.models.vqvae import Autoencoder
+from lvmzoo.placement import without_tf32
 
 __all__ = ["ExactCodes"]
 
 _SAFETY = 4.0  # how much farther than the worst of the trial pictures features may be off
 _LEAST = 1e-6  # relative to the longest feature vector; float32 has seven digits
 _SCORES = 2**22  # that are computed at a time
+_TOGETHER = 32  # doubtful pictures
 _TIE = 1e-12  # scores that differ by less, relatively, are one in float64, too
 
 
@@ -21,7 +23,7 @@ class ExactCodes:
     The last digits of a network's features depend on how many pictures it is given at a time, and
     a feature vector that lies between two code vectors may fall to either. So scores are computed
     in float64, and where the features' own rounding could make another code the nearest, that
-    picture's features are computed again, alone and in float64. How large the rounding is, is
+    picture's features are computed again in float64. How large the rounding is, is
     measured on trial pictures: it differs between devices and precisions.
 
     Arguments:
@@ -53,14 +55,16 @@ class ExactCodes:
         count = max(1, _SCORES // (rows[0, ..., 0].numel() * len(self.codebook)))
         found = [self._nearest(part) for part in rows.split(count)]
         codes = torch.cat([codes for codes, _ in found])
-        for i in torch.cat([doubtful for _, doubtful in found]).nonzero()[:, 0].tolist():
-            codes[i] = self._alone(x[i : i + 1])
+        doubtful = torch.cat([doubtful for _, doubtful in found]).nonzero()[:, 0]
+        for part in doubtful.split(_TOGETHER):
+            codes[part] = self._exact(x[part.to(x.device)])
         return codes.to(x.device)
 
     def _rows(self, autoencoder: Autoencoder, x: Tensor) -> Tensor:
         """Return features (N, H, W, D) in float64."""
-        features = autoencoder.features(x).to(self.device, torch.float64)
-        return features.permute(0, 2, 3, 1)
+        with without_tf32(x):
+            features = autoencoder.features(x)
+        return features.to(self.device, torch.float64).permute(0, 2, 3, 1)
 
     def _nearest(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the codes (N, H, W) of features, and which of the N they are doubtful of."""
@@ -77,13 +81,13 @@ class ExactCodes:
         doubtful = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
         return codes, doubtful.index_fill(0, n[close], True)
 
-    def _alone(self, x: Tensor) -> Tensor:
-        """Return the codes (H, W) of one picture in float64, of equals the first."""
-        rows = self._rows(self.double, x.to(self.device, torch.float64))[0]
+    def _exact(self, x: Tensor) -> Tensor:
+        """Return the codes (N, H, W) of pictures in float64, of equals the first."""
+        rows = self._rows(self.double, x.to(self.device, torch.float64))
         scores = rows @ self.codebook.t() + self.offsets
-        scale = rows.norm(dim=2, keepdim=True) * self.diameter + self.offsets.abs().max()
-        equal = scores >= scores.amax(2, keepdim=True) - _TIE * scale
-        codes: Tensor = equal.to(torch.uint8).argmax(2)
+        scale = rows.norm(dim=3, keepdim=True) * self.diameter + self.offsets.abs().max()
+        equal = scores >= scores.amax(3, keepdim=True) - _TIE * scale
+        codes: Tensor = equal.to(torch.uint8).argmax(3)
         return codes
 
     @torch.no_grad()

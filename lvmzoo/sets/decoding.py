@@ -23,7 +23,7 @@ from lvmzoo.sets.making import INFO_NAME
 from lvmzoo.sets.plan import OtherSetError, Worker, check_new
 from lvmzoo.sets.reading import LatentSet, read_latents
 
-__all__ = ["decode_set"]
+__all__ = ["decode_set", "png", "safe_name"]
 
 
 def decode_set(
@@ -121,21 +121,23 @@ def _pictures(found: LatentSet, shard: int, model: ZooModel, bar: Any) -> _Pictu
             pixels = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
             rows = batch.drop_columns(["latents"]).to_pylist()
             for one, row in zip(pixels, rows, strict=True):
-                name = _name(row["key"], len(names), names)
+                name = safe_name(row["key"])
+                if not name or name in names:
+                    name = f"{name or 'picture'}-{len(names)}"
                 names.add(name)
-                yield name, _png(one), row
+                yield name, png(one), row
             bar.update(len(rows))
 
 
-def _name(key: str, number: int, taken: set[str]) -> str:
+def safe_name(key: str) -> str:
     """Return the path of a picture in the output: its key, which leads nowhere else."""
     path = PurePosixPath(key.replace("\\", "/"))
     path = path.with_suffix("") if is_picture(key) else path
-    name = "/".join(part for part in path.parts if part not in ("/", "..") and ":" not in part)
-    return name if name and name not in taken else f"{name or 'picture'}-{number}"
+    return "/".join(part for part in path.parts if part not in ("/", "..") and ":" not in part)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """Return pixels (H, W, C) uint8 as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
     return buffer.getvalue()

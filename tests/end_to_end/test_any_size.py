@@ -60,7 +60,7 @@ def test_everything_works_at_its_size(tmp_path, monkeypatch, name, size, more):
     quick = ["--device", "cpu", "--set", "epochs=1", "--set", "batch_size=6"]
     out = run(train.main, name, "--images", "mine", "--image-size", size, *fields, *quick,
               "--out", "runs/mine")  # fmt: skip
-    assert f"resized to {size}x{size}" in out
+    assert f"; {size}x{size} pixels" in out
 
     measured = json.loads(run(evaluate.main, name, "--images", "mine", "--weights", "runs/mine"))
     assert measured["examples"] == 2
@@ -102,7 +102,7 @@ def use(tmp_path, name, size):
         assert picture.size == (size, size)
     card = (tmp_path / "published/README.md").read_text()
     assert f"--image-size {size}" in card
-    assert "The mean of the training pictures" in card
+    assert "the mean training picture" in card
     if name.startswith("vqvae"):
         grid = model.config.grid
         assert f"keeps {grid[0] * grid[1]:,} codes of 7 bits" in card

@@ -245,8 +245,8 @@ def test_a_family(checkout):
 
 def test_a_data_set(checkout):
     before = checkout.touched()
-    row = '            DataSet("ring", "Ring", (2,), "none needed", _SYNTHETIC),\n'
-    after = '            DataSet("gaussian1"'
+    row = '    DataSet("ring", "Ring", (2,), "none needed", _SYNTHETIC),\n'
+    after = '    DataSet("gaussian1"'
     checkout.edit("lvmzoo/registry.py", after, row + after)
     checkout.edit("lvmzoo/registry.py", 'datasets=("gaussian1",)', 'datasets=("gaussian1", "ring")')
     assert "nothing reads ring" in checkout.run(

@@ -96,7 +96,7 @@ def test_the_page_works_as_it_stands(desk):
     with Image.open(desk / "food.png") as picture:
         assert picture.size == (8 * 66 + 2, 8 * 66 + 2)
     card = (desk / "published/README.md").read_text(encoding="utf-8")
-    assert "It began from `vqvae_cifar10`" in card
+    assert "It started from `vqvae_cifar10`" in card
     flat = lvmzoo.from_pretrained(desk / "runs/flat")
     assert (flat.config.latent_dim, flat.image_shape, flat.config.classes) == (
         64,

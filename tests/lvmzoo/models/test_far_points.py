@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from lvmzoo import VAE2D
 from lvmzoo.models.base import ZooModel
-from lvmzoo.models.vae import gaussian_log_prob, mean_and_log_std, noise_log_prob
+from lvmzoo.models.vae import draw_log_prob, gaussian_log_prob, mean_and_log_std
 
 SCALES = (30.0, 300.0, 1e4, 1e6, 1e12, 1e20, 1e30, 3e38)
 DIRECTIONS = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [0.0, 1.0]])
@@ -145,7 +145,7 @@ def test_standard_deviations_within_the_bound_are_as_they_were(dtype, high):
 def test_density_by_noise_is_the_density_at_the_draw():
     mean, log_std, noise = torch.randn(3, 6, 4, generator=seeded(), dtype=torch.float64)
     x = mean + log_std.exp() * noise
-    torch.testing.assert_close(noise_log_prob(noise, log_std), gaussian_log_prob(x, mean, log_std))
+    torch.testing.assert_close(draw_log_prob(noise, log_std), gaussian_log_prob(x, mean, log_std))
 
 
 def test_points_near_the_data_are_not_refused():

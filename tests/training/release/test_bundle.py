@@ -71,7 +71,7 @@ def test_two_entries_share_one_file(trained, empty):
         f"The autoencoder is that of `{PLAIN}`",
         f"**This prior is short of its recipe: 1 epoch of {whole}.**",
         f"({GATED}_classes.png)",
-        f"Beside `{PLAIN}` (the same codes, 1 epoch)",
+        f"Compared with `{PLAIN}` (the same codes, 1 epoch)",
     ):
         assert sentence in text
     table = (empty / "README.md").read_text()

@@ -71,7 +71,7 @@ def test_an_entry_with_a_plain_recipe_is_compared_with_it(space, recipes, monkey
     assert [run.recipe["epochs"] for run in runs] == [2, 2]
     figures = records.read_record(POINTS).baseline.validation.metrics
     text = (records.CARDS / f"{POINTS}.md").read_text()
-    assert "Beside the plain recipe" in text
+    assert "Compared with the plain recipe" in text
     assert f"{figures['elbo']:.4f} |" in text
 
     # For figures that are new, the plain recipe's run on record will do, while it is its run.

@@ -53,7 +53,8 @@ function cost(bits, { codes, classes }, label) {
   const plain = bits.length * Math.log2(codes.num_codes);
   const given = label === null ? "" : `, told that it is "${classes[label]}"`;
   return (
-    `The prior writes its ${bits.length} codes in ${total.toFixed(0)} bits${given}; ` +
+    `The prior writes its ${bits.length} codes in ${total.toFixed(0)} bits, ` +
+    `${(total / 8).toFixed(1)} bytes${given}; ` +
     `without a prior they take ${plain.toFixed(0)}.`
   );
 }

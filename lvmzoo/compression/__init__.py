@@ -1,0 +1,1 @@
+"""Sets of codes as files of the size that the prior promises."""
