@@ -34,7 +34,10 @@ RECIPES = Path(__file__).parent / "recipes" / "classifiers"  # one for each data
 
 def has_samples(info: ModelInfo) -> bool:
     """Whether the images that models of an entry make are compared with real ones."""
-    return bool(family_of(info.model_class).sample_metrics) and _recipe_file(info.dataset).exists()
+    return (
+        bool(family_of(info.model_class).sample_metrics)
+        and (RECIPES / f"{info.dataset}.toml").exists()
+    )
 
 
 @torch.inference_mode()
@@ -146,13 +149,9 @@ class _Residual(nn.Module):
 
 def read_classifier_recipe(dataset: str) -> ClassifierRecipe:
     """Read how the classifier of a data set is trained."""
-    path = _recipe_file(dataset)
+    path = RECIPES / f"{dataset}.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     return build_config(ClassifierRecipe, table, f"recipe classifiers/{path.name}")
-
-
-def _recipe_file(dataset: str) -> Path:
-    return RECIPES / f"{dataset}.toml"
 
 
 def trained_classifier(

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from training import checkpoints
 from training.train import fit_entry
-from training.trainer import Trainer, TrainingError
+from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("few_revival_images")
 
@@ -36,9 +36,7 @@ def test_bfloat16_is_for_hardware_that_has_it(monkeypatch, tmp_path, wanted, has
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused_and_no_other_is_chosen(tmp_path, monkeypatch):
-    with pytest.raises(TrainingError, match="no CUDA device is available"):
-        Trainer(with_options(points_run(tmp_path / "run"), device="cuda"))
+def test_no_gpu_but_one_of_cuda_is_chosen(tmp_path, monkeypatch):
     monkeypatch.setattr("accelerate.state.is_mps_available", lambda *_: True)
     assert Trainer(with_options(points_run(tmp_path / "run"), device="auto")).device.type == "cpu"
 

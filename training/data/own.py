@@ -1,7 +1,6 @@
 """One's own pictures, from whatever sources `lvmzoo encode` reads, and how they are split."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lvmzoo.files import atomic_file
+from lvmzoo.files import write_json
 from lvmzoo.notes import Notes
 from lvmzoo.pictures.find import find
 from lvmzoo.pictures.record import Picture, SourceError, stem
@@ -19,8 +18,6 @@ from lvmzoo.registry import DATASETS, DataSet
 from training.data.pictures import Read, read_pictures
 from training.data.rows import DataError, Rows
 from training.data.split import Split
-
-__all__ = ["OwnPictures", "name_of", "read_folder", "read_tree"]
 
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHOWN = 10  # names in a message
@@ -179,8 +176,7 @@ def _unreadable(bad: dict[int, str], total: int, cache: Path | None, name: str) 
     where = ""
     if cache is not None:
         path = cache / f"{name}.unreadable.json"
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(list(bad.values()), indent=1), encoding="utf-8")
+        write_json(path, list(bad.values()))
         where = f"; all of them are listed in {path}"
     return (
         f"{len(bad):,} of {total:,} pictures cannot be read ({shown}{more}){where}; mend or remove "

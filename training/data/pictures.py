@@ -23,8 +23,6 @@ from lvmzoo.pictures.transform import Transform
 from lvmzoo.registry import DataSet
 from training.data.rows import Rows, make_rows, replace_rows
 
-__all__ = ["Read", "read_pictures"]
-
 _FEW = 256  # pictures for which no processes are started
 _VERSION = "3"  # of what is kept
 

@@ -20,17 +20,6 @@ from torch import Tensor
 
 from lvmzoo.files import write_json
 
-__all__ = [
-    "DataError",
-    "Rows",
-    "UnfinishedError",
-    "alone",
-    "batch_size",
-    "make_rows",
-    "replace_rows",
-    "resident",
-]
-
 _ROWS, _DIGESTS, _PIECES = "rows.npy", "digests.npy", "pieces.json"
 _DIGEST = 16  # bytes, of each row
 _PIECE_BYTES = 1 << 26

@@ -28,8 +28,6 @@ from training.evaluate import load_weights
 from training.release import cards, records
 from training.release.records import Likelihood
 
-__all__ = ["COMPARED", "auroc", "percentiles", "record"]
-
 COMPARED = ("mnist", "svhn", "cifar10")  # whose test images are told from one another
 EXAMPLES = 2000  # of each data set
 BATCH = 250
