@@ -55,7 +55,8 @@ def up_to_date(info: ModelInfo, data: Path) -> bool:
     All figures that its family knows must be on record, those of samples too, and its card must
     compare with the figures that the other entry has now.
     """
-    return not any(_outdated(info, records.read_record(info.name), plan_bundled(info, data).runs))
+    record, runs = records.read_record(info.name), plan_bundled(info, data).runs
+    return not any(_outdated(info, record, runs, full=True))
 
 
 def check(info: ModelInfo, data: Path) -> list[str]:
@@ -76,7 +77,7 @@ def _disagreements(info: ModelInfo, record: EntryRecord, data: Path) -> Iterator
     if card.read_text(encoding="utf-8") != cards.render(info, record):
         yield "the card is not what its record gives"
     runs = plan_bundled(info, data).runs
-    yield from _outdated(info, record, runs)
+    yield from _outdated(info, record, runs, full=False)
     for run in runs:
         yield from _first_steps(run, record.run.components[run.component])
     for evaluation in (record.validation, record.test):
@@ -104,9 +105,11 @@ def _of(run: Run) -> str:
     return "" if run.component == "model" else f" of the {run.component}"
 
 
-def _outdated(info: ModelInfo, record: EntryRecord, runs: Sequence[Run]) -> Iterator[str]:
+def _outdated(
+    info: ModelInfo, record: EntryRecord, runs: Sequence[Run], *, full: bool
+) -> Iterator[str]:
     """Yield why files and figures are not what recipe, data and the other entry would give now."""
-    for name in family_of(info.model_class).known_metrics(full=True):
+    for name in family_of(info.model_class).known_metrics(full=full):
         if name not in record.test.known_metrics:
             yield f"{name} was not known when it was measured: reproduce it again"
     for run in runs:
