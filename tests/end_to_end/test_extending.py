@@ -297,17 +297,3 @@ def test_a_metric(checkout):
     after = checkout.hashes()
     code = {f for f in after if f.endswith((".py", ".toml")) and after[f] != before.get(f)}
     assert code == {name}
-
-
-def test_code_and_weights_are_held_together_by_what_the_code_does(checkout):
-    name = "linear_gaussian1"
-    path = checkout.root / "lvmzoo/models/linear.py"
-    good = path.read_text()
-    path.write_text(re.sub(r"\bmean\b", "center", good))
-    found = checkout.run("-m", "training.reproduce", name, "--check")
-    assert found == f"{name}: agrees with its record\n"
-    path.write_text(good.replace("self.decoder(z)", "self.decoder(z).tanh()"))
-    found = checkout.run("-m", "training.reproduce", name, "--check", status=1)
-    assert re.search(r"the loss at step 1 is [\d.]+, recorded [\d.]+", found)
-    assert re.search(r"test elbo is -[\d.]+, recorded -[\d.]+", found)
-    path.write_text(good)

@@ -37,10 +37,6 @@ def results(out):
     return {str(p.relative_to(out)): p.read_bytes() for p in files}
 
 
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def die_after_calls(n):
     """Die at the n-th call of a function."""
 
@@ -48,31 +44,16 @@ def die_after_calls(n):
         nonlocal n
         n -= event in ("call", "c_call")
         if n <= 0:
-            die()
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.setprofile(profile)
 
 
-def die_in_write(n):
-    """Die when the n-th file is half-written."""
-    write_bytes = Path.write_bytes
-
-    def write(path, data):
-        nonlocal n
-        n -= 1
-        if n > 0:
-            return write_bytes(path, data)
-        write_bytes(path, data[: len(data) // 2])
-        die()
-
-    Path.write_bytes = write
-
-
-def killed(how, n, fit, out):
-    """Fit in a child that is to die; say whether it did."""
+def killed(n, fit, out):
+    """Fit in a child that is to die at the n-th call; say whether it did."""
     pid = os.fork()
     if pid == 0:
-        how(n)
+        die_after_calls(n)
         try:
             fit(out)
         finally:
@@ -105,10 +86,8 @@ def survive(kind, folder):
     kills = runs = 0
     while kills < KILLS:
         out = folder / f"run{runs}"
-        how, most = ((die_after_calls, calls // 3), (die_in_write, 6))[kills % 2]
-        if killed(how, moments.randint(1, most), fit, out):
+        if killed(moments.randint(1, calls // 3), fit, out):
             kills += 1
-            assert how is die_after_calls or list(folder.rglob(".lvmzoo-*"))
         else:
             runs += 1  # it was too near to its end: on with another
     assert fit(out)

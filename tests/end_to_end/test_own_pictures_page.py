@@ -1,4 +1,4 @@
-"""The page on one's own pictures, followed word for word on OpenMoji, with less work."""
+"""The page on one's own pictures, followed word for word with less work."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def commands() -> list[str]:
 
 
 def draw(folder: Path) -> None:
-    """Draw pictures like OpenMoji's where there is no OpenMoji."""
+    """Draw pictures like OpenMoji's."""
     for k, group in enumerate(GROUPS):
         (folder / group).mkdir(parents=True)
         for i in range(PER_GROUP):
@@ -55,14 +55,7 @@ def desk(tmp_path_factory) -> Path:
     desk = tmp_path_factory.mktemp("desk")
     for part in ("lvmzoo", "training", "model_cards"):
         shutil.copytree(ROOT / part, desk / part)
-    whole = Path(os.environ.get("LVMZOO_DATA", "data")) / "openmoji"
-    if whole.is_dir():
-        for group in GROUPS:
-            (desk / "openmoji" / group).mkdir(parents=True)
-            for path in sorted((whole / group).iterdir())[:PER_GROUP]:
-                shutil.copy(path, desk / "openmoji" / group)
-    else:
-        draw(desk / "openmoji")
+    draw(desk / "openmoji")
     shutil.copytree(desk / "openmoji/flags", desk / "flat_folder")
     return desk
 

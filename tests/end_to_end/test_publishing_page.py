@@ -3,16 +3,15 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from fake_hub import TOKEN, FakeHub
 from PIL import Image
 from support import ROOT
+from support.servers import free_port, olah_command, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -72,15 +71,11 @@ def test_publish_your_own(checkout):
 
 
 def test_host_the_zoo_yourself(checkout):
-    beside = Path(sys.executable).with_name("olah-cli")
-    if not beside.exists() and shutil.which("olah-cli") is None:
-        pytest.skip("olah is not installed: pip install '.[test]'")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     before, server, after = (b.replace("8090", str(port)) for b in blocks("Host the zoo yourself"))
     assert server.startswith("olah-cli ")
     shell(before, checkout)
-    path = f"{beside.parent}:{os.environ['PATH']}"
+    path = f"{Path(olah_command()).parent}:{os.environ['PATH']}"
     olah = subprocess.Popen(
         ["bash", "-c", f"exec {server}"],
         cwd=checkout,
@@ -89,11 +84,7 @@ def test_host_the_zoo_yourself(checkout):
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        wait_for(port, olah)
         shell(after, checkout)
     finally:
         olah.kill()

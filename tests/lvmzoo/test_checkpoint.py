@@ -3,10 +3,7 @@
 import ast
 import io
 import json
-import pickle
-import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from torch.nn.utils import parametrizations, prune
 
 import lvmzoo
 from lvmzoo import VAE, CheckpointError
-from lvmzoo.checkpoint import build_config, component_bytes, config_dict, read_component, serialize
+from lvmzoo.checkpoint import component_bytes, read_component, serialize
 
 BIAS = "encoder.0.bias"
 
@@ -238,15 +235,6 @@ def test_a_class_of_ones_own(tmp_path, fake_hub):
                 loader(name)
 
 
-def test_a_subclass_takes_the_weights_of_its_parent(zoo):
-    class Mine(VAE):
-        pass
-
-    assert equal(Mine.from_pretrained("vae_mnist"), lvmzoo.from_pretrained("vae_mnist"))
-    with pytest.raises(CheckpointError, match="lacks tensor 'encoder"):
-        MyVAE.from_pretrained("vae_mnist")
-
-
 def test_networks_of_ones_own(tmp_path):
     model = Open(VAE.Config(**SIZES), encoder=encoder()).eval()
     model.save_pretrained(tmp_path)
@@ -259,15 +247,6 @@ def test_networks_of_ones_own(tmp_path):
     Open(VAE.Config(**SIZES)).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="networks of its class: load it without enc"):
         Open.from_pretrained(tmp_path, encoder=encoder())
-
-
-def test_a_class_that_its_config_does_not_make_is_not_saved(tmp_path):
-    class Sized(VAE):
-        def __init__(self, config: VAE.Config, size: int) -> None:
-            super().__init__(config)
-
-    with pytest.raises(CheckpointError, match="could not be made again of its config"):
-        Sized(VAE.Config(**SIZES), 3).save_pretrained(tmp_path / "m")
 
 
 # Loading what is damaged or of something else
@@ -294,6 +273,11 @@ def changed(**tensors: torch.Tensor | None) -> bytes:
     return serialize(state, metadata)
 
 
+def pickled() -> bytes:
+    torch.save(dict(make_tiny("VAE").state_dict()), buffer := io.BytesIO())
+    return buffer.getvalue()
+
+
 LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 140400\n".encode()
 OF_OTHER_DATA = VAE.Config(**SIZES, dataset="svhn")  # equal names and shapes
 
@@ -302,7 +286,7 @@ OF_OTHER_DATA = VAE.Config(**SIZES, dataset="svhn")  # equal names and shapes
     ("make", "message"),
     [
         (lambda: b"", "is not a safetensors file, or was cut short .*; save or download it again"),
-        (lambda: b"\x93" * 5000, "is not a safetensors file"),
+        (pickled, "is not a safetensors file"),
         (lambda: changed()[:100], "was cut short"),
         (lambda: changed()[:-1], "was cut short"),
         (lambda: LFS, "is a Git LFS pointer and not the weights themselves; run `git lfs pull`"),
@@ -327,21 +311,6 @@ def test_files_that_are_refused(make, message, vae_folder):
     lvmzoo.from_pretrained(vae_folder)
     (vae_folder / "model.safetensors").write_bytes(make())
     refused(vae_folder, message)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_flipped_bits_are_refused_or_change_nothing_but_weights(vae2d_folder, name):
-    path, chance = vae2d_folder / name, random.Random(0)
-    good, state = path.read_bytes(), make_tiny("VAE2D").state_dict()
-    shapes = {k: t.shape for k, t in state.items()}
-    for _ in range(300):
-        bad = bytearray(good)
-        bad[chance.randrange(min(len(bad), 900))] ^= 1 << chance.randrange(8)
-        path.write_bytes(bad)
-        with suppress(CheckpointError):
-            loaded = lvmzoo.from_pretrained(vae2d_folder).state_dict()
-            assert {k: t.shape for k, t in loaded.items()} == shapes
-            assert all(tensor.isfinite().all() for tensor in loaded.values())
 
 
 def test_files_that_are_none(vae_folder):
@@ -377,61 +346,12 @@ def test_configs_that_are_refused(vae_folder, change, message):
     refused(vae_folder, message)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"", "not valid JSON"), (b"\xff{}", "not valid JSON"), (b"[]", "does not name a model_cl")],
-)
-def test_configs_that_are_none(vae_folder, content, message):
-    (vae_folder / "config.json").write_bytes(content)
-    refused(vae_folder, message)
-
-
 def test_a_config_of_an_earlier_version_lacks_fields_at_their_default(vae_folder):
     path = vae_folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     del config["image_size"]
     path.write_text(json.dumps(config), encoding="utf-8")
     assert equal(lvmzoo.from_pretrained(vae_folder), make_tiny("VAE"))
-
-
-@dataclass(frozen=True)
-class Options:
-    ratio: float
-    note: str | None = None
-    sizes: tuple[int, ...] = ()
-
-
-def test_configs_are_built_from_json():
-    assert repr(build_config(Options, {"ratio": 1}, "here")) == repr(Options(1.0))
-    options = Options(1.5, "x", (1, 2))
-    assert build_config(Options, config_dict(options), "here") == options
-    for bad in ({}, {"ratio": True}, {"ratio": 1.0, "note": 3}, {"ratio": 1.0, "sizes": 2}):
-        with pytest.raises(CheckpointError, match=r"^here: "):
-            build_config(Options, bad, "here")
-
-
-# Pickles
-
-
-class Trap:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "wb")
-
-
-def test_a_renamed_pickle_is_not_unpickled(vae_folder, tmp_path):
-    trap, buffer = Trap(tmp_path / "sprung"), io.BytesIO()
-    torch.save({"weight": trap}, buffer)
-    for data in (pickle.dumps(trap), buffer.getvalue()):
-        (vae_folder / "model.safetensors").write_bytes(data)
-        refused(vae_folder, "not a safetensors file")
-    assert not trap.path.exists()
-    pickle.loads(pickle.dumps(trap)).close()
-    assert trap.path.exists()  # the trap works
 
 
 def test_no_module_of_the_package_can_unpickle():

@@ -35,12 +35,6 @@ def test_codes_are_scored_by_the_prior(vqvae_folder, pictures):
     assert [row["code_log_prob"] for row in rows] == pytest.approx(expected, rel=1e-4)
 
 
-def test_samples_of_a_class(vqvae_folder, out):
-    call("sample", vqvae_folder, "-n", 4, "--seed", 1, "--label", "7", "-o", out / "a.png")
-    call("sample", vqvae_folder, "-n", 4, "--seed", 1, "--label", "2", "-o", out / "b.png")
-    assert (out / "a.png").read_bytes() != (out / "b.png").read_bytes()
-
-
 def test_a_class_by_its_name_in_any_case(vqvae_folder, out):
     model = lvmzoo.from_pretrained(vqvae_folder)
     animals = ("cat", "Horse", "Dog", "dog", *"456789")
@@ -76,14 +70,6 @@ def test_samples_among_the_likeliest_codes(vqvae_folder, out):
         assert path.read_bytes() == (out / "expected.png").read_bytes()
 
 
-def test_the_batch_size_changes_no_sample(vqvae_folder, out, monkeypatch):
-    monkeypatch.setattr("lvmzoo.cli.images.MAX_PIXELS", 5 * 32 * 32)  # five pictures at a time
-    for size in (1, 4, 100):
-        options = ["-n", 12, "--seed", 3, "--label", "7", "--batch-size", size]
-        call("sample", vqvae_folder, *options, "-o", out / f"{size}.png")
-    assert len({path.read_bytes() for path in out.iterdir()}) == 1
-
-
 def test_guided_samples_and_completions(vqvae_folder, pictures, out):
     model = lvmzoo.from_pretrained(vqvae_folder)
     x = lvmzoo.load_images(pictures / "00.png", model)
@@ -100,18 +86,6 @@ def test_guided_samples_and_completions(vqvae_folder, pictures, out):
         lvmzoo.save_images(torch.cat([x, drawn[0]]), out / "b.png", columns=4)
         for path, expected in (("sample.png", "a.png"), ("complete.png", "b.png")):
             assert ((out / path).read_bytes() == (out / expected).read_bytes()) == same
-
-
-def test_guidance_needs_a_label_and_a_prior_that_takes_it(
-    vqvae_folder, unconditional_folder, pictures, out
-):
-    for command in (["sample"], ["complete", pictures / "00.png"]):
-        name, *image = command
-        rest = [*image, "--guidance", 1, "-o", out / "a.png"]
-        assert "--guidance needs --label" in refused(2, name, vqvae_folder, *rest)
-        line = refused(2, name, unconditional_folder, *rest, "--label", 7)
-        assert "--guidance needs a prior that takes labels" in line
-    assert not list(out.iterdir())
 
 
 def test_top_k_and_complete_are_for_vqvaes(zoo, pictures, out):

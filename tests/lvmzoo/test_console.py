@@ -2,13 +2,11 @@
 
 import os
 import pty
-import shutil
 import subprocess
 import sys
 import termios
 from pathlib import Path
 
-import pytest
 from PIL import Image
 from support.command import call
 
@@ -60,12 +58,6 @@ def test_failures_are_one_line(vae_folder, out):
     assert os.listdir(out) == []
 
 
-def test_a_terminal_that_lacks_a_character(vae_folder, pictures):
-    name = pictures / "\N{CYRILLIC SMALL LETTER YA}.png"
-    os.rename(pictures / "00.png", name)
-    assert "\\u044f.png" in run("score", vae_folder, name)[0]
-
-
 def test_a_bar_on_a_terminal_and_none_in_a_pipe(vae_folder, out):
     command = ["sample", vae_folder, "-n", 1000, "-o", out / "a.png"]
     assert run(*command) == ("", "")
@@ -89,11 +81,3 @@ def test_a_line_a_minute_in_a_pipe(monkeypatch, capsys):
     lines = [line.strip() for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert lines[0] == "4000 of 10000, 66.67 pictures/s, 01:30 left, 3 failures"
     assert [line.split()[0] for line in lines] == ["4000", "8000", "10000"]
-
-
-def test_the_installed_command_is_this_one():
-    script = shutil.which("lvmzoo", path=str(Path(sys.executable).parent))
-    if script is None:
-        pytest.skip("lvmzoo is not installed in this environment")
-    done = subprocess.run([script, "list"], capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for name in lvmzoo.list_models())

@@ -10,7 +10,7 @@ from support import ROOT
 from support.factories import ENTRIES
 
 import lvmzoo
-from lvmzoo.registry import DATASETS, UnknownModelError
+from lvmzoo.registry import UnknownModelError
 
 
 def test_list_is_sorted_and_matches_patterns():
@@ -27,38 +27,13 @@ def test_pretrained_lists_entries_with_weights_only(zoo):
     assert lvmzoo.list_models("*mnist", pretrained=True) == ["vae_mnist"]
 
 
-def test_info_of_an_entry_with_weights(zoo):
-    info = lvmzoo.model_info("vae_mnist")
-    assert info.pretrained
-    file = info.files["model"]
-    assert (file.size, file.dtype) == (zoo.path("vae_mnist").stat().st_size, "float16")
-    assert len(file.sha256) == 64
-    assert info.metrics == {"elbo": -1.5}
-    assert info.parameters == sum(p.numel() for p in lvmzoo.create_model("vae_mnist").parameters())
-
-
-def test_info_of_an_entry_without_weights(zoo):
-    info = lvmzoo.model_info("vae_svhn")
-    assert not info.pretrained
-    assert info.parameters is None
-    assert info.image_shape == (3, 32, 32)
-    assert info.classes == tuple("0123456789")
-    assert info.data_licence == DATASETS["svhn"].licence
-
-
 def test_facts_are_shown_for_people(zoo):
     info = lvmzoo.model_info("vae_mnist")
     lines = repr(info).splitlines()
-    assert lines[0] == "name: vae_mnist"
-    assert str(info) == repr(info)
-    assert "image_shape: 1, 32, 32" in lines
-    assert lines[lines.index("metrics:") + 1] == "  elbo: -1.5"
-    assert any(line.startswith("  model: name vae_mnist.safetensors, sha256 ") for line in lines)
-    assert "revision: -" in lines
+    assert {"name: vae_mnist", "image_shape: 1, 32, 32", "  elbo: -1.5", "revision: -"} <= {*lines}
     table = ElementTree.fromstring(dataclasses.replace(info, licence="<b>&")._repr_html_())
     rows = {row[0].text: row[1].text for row in table}
     assert (rows["name"], rows["  elbo"], rows["licence"]) == ("vae_mnist", "-1.5", "<b>&")
-    assert len(rows) == len(lines)
 
 
 @pytest.mark.parametrize("name", lvmzoo.list_models())
@@ -98,11 +73,6 @@ def test_a_copy_without_its_data(tmp_path):
     )
     assert "this copy of lvmzoo was packed without its data" in done.stderr
     assert "weights/index.json is absent" in done.stderr
-
-
-def test_unknown_attribute():
-    with pytest.raises(AttributeError, match="no attribute 'load_model'"):
-        lvmzoo.load_model  # noqa: B018
 
 
 def test_every_public_name_exists():

@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
-from support import ROOT
 
 from lvmzoo import model_info
 from web import build
@@ -32,30 +31,6 @@ def test_a_build_has_the_page_the_models_and_their_cards(site_folder):
     assert (site_folder / ".nojekyll").exists()
 
 
-@pytest.mark.slow
-def test_a_later_build_keeps_what_it_can_and_nothing_else(site_folder, monkeypatch, tmp_path):
-    shutil.copytree(site_folder, site := tmp_path / "site")
-    shutil.copytree(ROOT / "web/page", tmp_path / "page")
-    (tmp_path / "node_modules").symlink_to(ROOT / "web/node_modules")
-    (tmp_path / "page/js/main.js").write_text("// new")
-    monkeypatch.setattr(build, "WEB", tmp_path)
-    monkeypatch.setattr(build, "install", lambda: None)
-    monkeypatch.setattr(build, "add_model", lambda *arguments: pytest.fail("exported again"))
-    run("-o", site, "--link", "Docs", "docs/?a&b", "vae2d_gaussian1")
-    for part in ("models/*/", "cards/*.md"):
-        assert [path.stem for path in site.glob(part)] == ["vae2d_gaussian1"]
-    (version,) = site.glob("page-*")  # a new folder for a new page
-    assert not (site_folder / version.name).exists()
-    index = (site / "index.html").read_text()
-    assert f'src="{version.name}/js/main.js"' in index
-    assert '<a href="docs/?a&amp;b">Docs</a></footer>' in index
-    about = (site / "models/vae2d_gaussian1/lvmzoo.json").read_text()
-    other = about.replace('"model": "', '"model": "other')
-    (site / "models/vae2d_gaussian1/lvmzoo.json").write_text(other)
-    with pytest.raises(pytest.fail.Exception, match="exported again"):
-        build._add(model_info("vae2d_gaussian1"), site)
-
-
 def test_an_unknown_entry_is_refused_before_any_work(tmp_path):
     assert "did you mean vae_mnist" in run("-o", tmp_path / "site", "vae_mnits", status=2)
     assert not (tmp_path / "site").exists()
@@ -77,10 +52,3 @@ def test_without_npm_or_its_help_the_build_says_so(monkeypatch, tmp_path, script
     monkeypatch.setattr(shutil, "which", lambda name: script and str(npm))
     with pytest.raises(RuntimeError, match=message):
         build.install()
-
-
-def test_the_lock_file_pins_what_the_page_takes_from_npm():
-    lock = json.loads((ROOT / "web/package-lock.json").read_text())["packages"]
-    assert set(lock.pop("")["dependencies"]) == set(build.FILES)
-    assert all(part["integrity"] for part in lock.values())
-    assert not any("resolved" in part for part in lock.values())  # from the user's own registry

@@ -3,17 +3,6 @@ import math
 import numpy as np
 
 
-def test_a_seed_gives_the_same_numbers_and_another_seed_others(run):
-    code = """({ uniform }, seeds) => seeds.map((seed) => {
-        const next = uniform(seed);
-        return Array.from({ length: 8 }, next);
-    })"""
-    same, again, other, large = run("random.js", code, [7, 7, 8, 7 + 2**32])
-    assert same == again
-    assert len({*same, *other, *large}) == 24
-    assert all(0 < value < 1 for value in same)
-
-
 def test_the_noise_has_the_moments_of_its_distribution(run):
     code = """({ gumbel, normal, uniform }, n) =>
         [normal, gumbel].map((draw) => Array.from(draw(n, uniform(1))))"""

@@ -116,13 +116,3 @@ def test_samples_follow_the_probabilities(cls):
     every = torch.cartesian_prod(torch.arange(K), torch.arange(K)).view(-1, 1, 2)
     found = (K * drawn[:, 0] + drawn[:, 1]).bincount(minlength=K * K) / 2000
     assert torch.allclose(found.double(), prior.log_prob(every).exp(), atol=0.03)
-
-
-@priors
-def test_the_loss_has_a_deterministic_form_on_a_gpu(cls):
-    """Cross entropy of images has none, that of a list of codes has."""
-    prior = make(cls)
-    codes = torch.randint(K, (2, *prior.grid))
-    with torch.profiler.profile() as profile:
-        prior(codes).loss.backward()
-    assert not any("nll_loss2d" in event.key for event in profile.key_averages())

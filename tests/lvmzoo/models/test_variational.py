@@ -54,15 +54,6 @@ def test_posterior(model, x):
     torch.testing.assert_close(draws.std(0), posterior.stddev[0], rtol=0.1, atol=0)
 
 
-def test_prior_density_of_the_standard_normal():
-    for kind in ("VAE2D", "VAE"):
-        model = make_tiny(kind)
-        dim = model.config.latent_dim
-        z = torch.randn(7, dim, generator=generator())
-        prior = MultivariateNormal(torch.zeros(dim), torch.eye(dim))
-        torch.testing.assert_close(model.prior_log_prob(z), prior.log_prob(z))
-
-
 def test_elbo_is_reconstruction_minus_kl(model, x):
     for num_samples in (1, 5):
         terms = model.elbo(x, num_samples=num_samples, generator=generator())
@@ -90,14 +81,6 @@ def test_reconstruction_term_is_the_decoders_density(model, x):
     z = model.encode(x, sample=True, generator=generator())
     expected = decoder(model, z).log_prob(own_input(model, x))
     torch.testing.assert_close(terms.reconstruction, expected)
-
-
-def test_log_likelihood_of_one_sample_is_an_importance_weight(model, x):
-    z = model.encode(x, sample=True, generator=generator())
-    joint = decoder(model, z).log_prob(own_input(model, x)) + model.prior_log_prob(z)
-    expected = joint - model.posterior(x).log_prob(z)
-    once = model.log_likelihood(x, num_samples=1, generator=generator())
-    torch.testing.assert_close(once, expected, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -138,28 +121,18 @@ def linear_gaussian(noise: float, scale: float) -> tuple[VAE2D, MultivariateNorm
     return model, MultivariateNormal(b, covariance)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1.5])
 @torch.no_grad()
-def test_exact_posterior_makes_both_bounds_exact():
-    model, exact = linear_gaussian(noise=0.7, scale=1.0)
-    x = exact.sample((50,))
-    expected = exact.log_prob(x)
-    one = model.log_likelihood(x, num_samples=1, generator=generator())
-    torch.testing.assert_close(one, expected)  # every importance weight is p(x)
-    elbo = model.elbo(x, num_samples=3000, generator=generator()).elbo
-    torch.testing.assert_close(elbo, expected, rtol=0, atol=0.2)
-    assert (elbo - expected).mean().abs() < 0.02
-
-
-@torch.no_grad()
-def test_importance_sampling_closes_the_gap_of_a_wrong_posterior():
-    model, exact = linear_gaussian(noise=0.7, scale=1.5)
+def test_the_bounds_of_a_model_whose_density_is_known(scale):
+    """The ELBO misses KL(q || exact posterior), which importance sampling makes up for."""
+    model, exact = linear_gaussian(noise=0.7, scale=scale)
     x = exact.sample((50,))
     expected = exact.log_prob(x)
     elbo = model.elbo(x, num_samples=3000, generator=generator()).elbo
-    gap = 2 * (1.5**2 / 2 - 0.5 - math.log(1.5))  # KL(q || exact posterior)
+    gap = 2 * (scale**2 / 2 - 0.5 - math.log(scale))
     torch.testing.assert_close((expected - elbo).mean().item(), gap, rtol=0, atol=0.03)
     bound = model.log_likelihood(x, num_samples=3000, generator=generator())
-    torch.testing.assert_close(bound, expected, rtol=0, atol=0.15)
+    torch.testing.assert_close(bound, expected, rtol=0, atol=0.15 if gap else 1e-5)
     assert (bound - expected).mean().abs() < 0.02
 
 
@@ -194,12 +167,6 @@ def test_forward_takes_its_noise(model, x):
     assert torch.equal(model(x, noise=noise).loss, model(x, generator=generator()).loss)
 
 
-def test_forward_checks_shapes_but_not_values(model, x):
-    assert model(x.clone().fill_(torch.nan)).loss.isnan()
-    with pytest.raises(ValueError, match="must have shape"):
-        model(x[None])
-
-
 def test_gradients_reach_every_parameter(model, x):
     model.train()
     model(x, generator=generator()).loss.backward()
@@ -207,24 +174,6 @@ def test_gradients_reach_every_parameter(model, x):
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
-
-
-def test_gradients_reach_the_input(model, x):
-    x.requires_grad_()
-    model.decode(model.encode(x)).sum().backward()
-    assert x.grad.abs().sum() > 0
-
-
-def test_a_few_steps_lower_the_loss(model, x):
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    losses = []
-    for step in range(60):
-        loss = model(x, generator=generator(step)).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert sum(losses[-10:]) / 10 < losses[0]
 
 
 # Samples, reconstructions, interpolations
@@ -282,33 +231,6 @@ def test_generators(model, x, method):
     assert torch.equal(method(model, x), first)
 
 
-def test_deterministic_methods_draw_nothing(model, x):
-    state = torch.get_rng_state()
-    model.encode(x), model.reconstruct(x), model.interpolate(x, x.flip(0)), model.posterior(x)
-    assert torch.equal(state, torch.get_rng_state())
-
-
-def test_temperatures_at_their_ends(model):
-    means = model.sample(50, temperature=1e-320, generator=generator())
-    assert torch.equal(means, means[:1].expand_as(means))
-    for options in ({}, {"decoder_noise": True}):
-        with pytest.raises(ValueError, match=r"at temperature 1e\+39 samples are not finite"):
-            model.sample(50, temperature=1e39, **options)
-
-
-def test_temperature(model):
-    cold = model.sample(50, temperature=1e-6, generator=generator())
-    warm = model.sample(50, temperature=1.0, generator=generator())
-    assert cold.std(0).mean() < 0.01 * warm.std(0).mean()
-    assert torch.equal(warm, model.sample(50, generator=generator()))
-
-
-def test_decoder_noise(model):
-    plain = model.sample(50, generator=generator())
-    noisy = model.sample(50, decoder_noise=True, generator=generator())
-    assert not torch.allclose(plain, noisy, atol=0.1)
-
-
 def test_interpolation(model, x):
     a, b = x[:3], x[3:]
     path = model.interpolate(a, b, steps=5)
@@ -317,13 +239,6 @@ def test_interpolation(model, x):
     torch.testing.assert_close(path[:, -1], model.reconstruct(b))
     middle = model.decode((model.encode(a) + model.encode(b)) / 2)
     torch.testing.assert_close(path[:, 2], middle)
-    torch.testing.assert_close(model.interpolate(b, a, 5), path.flip(1))
-    assert model.interpolate(a, b).shape[1] == 10
-
-
-def test_other_float_types_are_accepted(model, x):
-    torch.testing.assert_close(model.encode(x.double()), model.encode(x))
-    assert model.encode(x.half()).dtype == torch.float32
 
 
 def test_autocast_leaves_densities_in_float32(model, x):

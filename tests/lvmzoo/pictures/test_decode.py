@@ -63,11 +63,6 @@ def test_modes(tmp_path, mode):
     assert [note in line for line in notes.lines()] == [True] * bool(note)
 
 
-def test_grey_of_colour_is_luma(tmp_path):
-    grey = np.asarray(open_image(NOISE, 1))
-    assert np.abs(grey - NOISE @ np.array([0.299, 0.587, 0.114])).max() <= 1
-
-
 @pytest.mark.parametrize(
     ("kind", "note"),
     [("GIF", "an animation"), ("PNG", "an animation"), ("WEBP", "an animation"),
@@ -145,20 +140,13 @@ def test_absent_files_folders_and_as_many_pixels_as_are_allowed(tmp_path):
     assert load_images(path, "vae_cifar10").shape == (1, 3, 32, 32)
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of Pillow, about a TIFF
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
-def test_damaged_bytes_give_pixels_or_one_sentence(format):
-    whole = np.frombuffer(saved(Image.fromarray(NOISE[:8, :8]), format), np.uint8)
-    for part in (0.1, 0.5, 0.9):
-        with pytest.raises(ValueError, match=r"is not an image|truncated or damaged"):
-            open_image(whole[: int(part * len(whole))].tobytes(), 3)
-    rng, to, found = np.random.default_rng(0), lvmzoo.transform("vae_cifar10"), []
-    for _ in range(60):
-        data = whole.copy()
-        data[rng.integers(0, min(len(data), 120), 2)] = rng.integers(0, 256, 2)
-        found.append(to.decode(data.tobytes(), Notes(), "the image"))
-    assert all(isinstance(one, np.ndarray) or "the image" in one for one in found)
-    assert any(isinstance(one, str) for one in found)
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_truncated_pictures_are_refused_in_one_sentence(format, part):
+    whole = saved(Image.fromarray(NOISE[:8, :8]), format)
+    with pytest.raises(ValueError, match=r"is not an image|truncated or damaged"):
+        open_image(whole[: int(part * len(whole))], 3)
 
 
 def test_warning_filters_are_left_to_the_user(tmp_path):

@@ -1,10 +1,8 @@
 """Sources -> pictures: their order, classes and splits; nothing vanishes."""
 
-import io
 import os
-import tarfile
-import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import datasets
 import fsspec
@@ -80,16 +78,8 @@ def test_every_entry_of_a_folder_is_found_or_noted(tmp_path):
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
-    put(tmp_path, "a/1.png", "b/2.png")
-    scan = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("/b"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(PermissionError, match=r"/b"):
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=PermissionError(13, "denied")))
+    with pytest.raises(PermissionError):
         found(tmp_path)
 
 
@@ -123,21 +113,6 @@ def test_members_of_a_tar(tmp_path, names, keys):
     expected = [n.encode() for n in names if n.endswith(".png") and not n.startswith(("._", "__"))]
     assert [data for data, _ in loaded(pictures)] == expected
     assert len({p.key for p in pictures}) == len(pictures)
-
-
-def test_tars_put_together_links_in_them_and_samples_without_pictures(tmp_path):
-    parts = [write_tar(tmp_path / f"{i}.tar", [(f"{i}.png", b"%d" % i)]) for i in range(2)]
-    (tmp_path / "both.tar").write_bytes(b"".join(path.read_bytes() for path in parts))
-    assert loaded(found(tmp_path / "both.tar")) == [(b"0", None), (b"1", None)]
-    with tarfile.open(tmp_path / "links.tar", "w") as tar:
-        for name, kind in (("a.png", tarfile.LNKTYPE), ("b.txt", tarfile.REGTYPE)):
-            info = tarfile.TarInfo(name)
-            info.type = kind
-            tar.addfile(info, io.BytesIO())
-    notes = Notes()
-    (picture,) = found(tmp_path / "links.tar", notes=notes)
-    assert picture.problem == f"b in {tmp_path}/links.tar holds no picture but txt"
-    assert notes.lines() == [f"{tmp_path}/links.tar/a.png: a link in a tar; left out"]
 
 
 @pytest.mark.parametrize("cut", [40_000, 512 * 3 + 100, 512 * 40, 0])
@@ -231,18 +206,3 @@ def test_addresses_of_fsspec_give_the_same(tmp_path):
             loaded(there)
     finally:
         fs.rm("/set", recursive=True)
-
-
-def test_chained_addresses(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("own/cat/1.png", pngs(1)[0])
-        archive.writestr("own/dog/2.png", pngs(1)[0])
-    pictures = found(f"zip://own::file://{tmp_path}/a.zip")
-    assert facts(pictures) == [("cat/1.png", None, "cat"), ("dog/2.png", None, "dog")]
-    assert [data for data, _ in loaded(pictures)] == pngs(1) * 2
-
-
-def test_single_files(tmp_path, monkeypatch):
-    monkeypatch.chdir(put(tmp_path, "a.png", "b"))
-    assert [p.name for p in found("./a.png", f"{tmp_path}/b")] == [f"{tmp_path}/b", "a.png"]
-    assert loaded(found("b")) == [(b"x", None)]  # tried, whatever it is called

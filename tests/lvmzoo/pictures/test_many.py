@@ -67,11 +67,3 @@ def test_they_import_no_torch_and_end_with_their_parent(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail(f"{pids} go on without their parent")
-
-
-def test_one_that_ends_too_early_is_an_error(tmp_path, monkeypatch):
-    pictures = list(find([make_sources(tmp_path / "in") / "cat"], Notes()))
-    with Decoders(TO) as decoders:
-        decoders.processes.submit(os._exit, 3)
-        with pytest.raises(OSError, match="a process that decodes pictures has ended at"):
-            list(decoders.blocks([pictures]))

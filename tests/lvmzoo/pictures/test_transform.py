@@ -1,7 +1,6 @@
 """Pictures in files and memory -> a model's images."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -11,20 +10,13 @@ from support.factories import make_tiny
 from support.pictures import NOISE, RNG, load_silently, write
 
 import lvmzoo
-from lvmzoo import ImageNote, load_images
+from lvmzoo import load_images
 
 
 @pytest.mark.parametrize("size", [(1, 1), (500, 3), (31, 33), (64, 64)])
 def test_any_size(tmp_path, size):
     x = load_silently(write(tmp_path / "a.png", np.full((*size, 3), 200, np.uint8)))
     torch.testing.assert_close(x, torch.full((1, 3, 32, 32), 200 / 255))
-
-
-def test_the_centre_is_kept(tmp_path):
-    wide = np.zeros((64, 192, 3), np.uint8)
-    wide[:, 64:128] = 255
-    x = load_silently(write(tmp_path / "a.png", wide))
-    assert x[..., 1:-1].min() > 0.99  # the filter sees a little beyond the square
 
 
 def test_mnist_digits_are_padded_as_in_training():
@@ -71,13 +63,6 @@ def test_batches_keep_their_order(tmp_path):
         assert torch.equal(to(x), expected)
         assert torch.equal(load_images(x, "vae_cifar10"), expected)
     assert torch.equal(load_images(paths[::-1], "vae_cifar10"), expected.flip(0))
-
-
-def test_masks_and_16_bits_in_memory():
-    to, mask = lvmzoo.transform("vae_mnist"), NOISE[..., 0] > 127
-    assert torch.equal(to(mask)[0], torch.from_numpy(mask).float())
-    with pytest.warns(ImageNote, match="the image: more than 8 bits"):
-        assert to(Image.fromarray(np.full((32, 32), 65535, np.uint16))).min() == 1
 
 
 def test_a_transform_is_pickled_and_says_what_it_does():
@@ -129,17 +114,3 @@ def test_what_else_is_refused(tmp_path):
     ):
         with pytest.raises(error, match=message):
             load_images(images, model)
-
-
-def test_each_kind_of_conversion_is_said_once(tmp_path):
-    alpha = np.dstack([NOISE, NOISE[..., :1]])
-    paths = [write(tmp_path / f"{i:03d}.png", alpha) for i in range(20)]
-    Image.new("CMYK", (9, 9)).save(tmp_path / "a.tif")
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        load_images([*paths, tmp_path / "a.tif"], "vae_cifar10")
-    assert [str(note.message) for note in said] == [
-        f"{paths[0]} and 19 more: transparency is put on black",
-        f"{tmp_path}/a.tif: converted from CMYK",
-    ]
-    assert {note.filename for note in said} == {__file__}  # where the user's line is

@@ -4,7 +4,6 @@ import pytest
 import torch
 from support.factories import make_tiny
 
-import lvmzoo
 from lvmzoo.sets.codes import ExactCodes
 
 
@@ -65,34 +64,3 @@ def test_features_that_are_off_in_their_last_digits_give_the_same_codes(model, m
         assert torch.equal(find(x), expected)
         changed += int((model.encode(x) != expected).sum())
     assert changed > 0  # it is not for nothing
-
-
-def test_of_equal_code_vectors_the_first_is_taken(model):
-    codebook = model.autoencoder.quantizer.codebook
-    with torch.no_grad():
-        codebook[5] = codebook[2] = codebook[4]
-    x = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(1))
-    codes = ExactCodes(model.autoencoder, model.image_shape)(x)
-    assert not set(codes.unique().tolist()) & {4, 5}
-    assert codes.shape == (8, 4, 4)
-
-
-def test_few_pictures_are_computed_twice():
-    model = lvmzoo.create_model("vqvae_cifar10", pretrained=True)
-    x = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    find = ExactCodes(model.autoencoder, model.image_shape)
-    assert 0 < find.bound < 1e-4
-    again = []
-    exact = find._exact
-    find._exact = lambda doubtful: again.extend(doubtful) or exact(doubtful)
-    with torch.no_grad():
-        assert torch.equal(find(x), model.encode(x))
-    assert len(again) < 8
-
-
-def test_a_network_of_zeros_has_codes(model):
-    with torch.no_grad():
-        for parameter in model.autoencoder.encoder.parameters():
-            parameter.zero_()
-    find = ExactCodes(model.autoencoder, model.image_shape)
-    assert find(torch.rand(2, 1, 16, 16)).unique().numel() == 1

@@ -14,7 +14,6 @@ from support.limits import no_space
 from support.sources import damaged, make_sources, pngs, write_tar
 
 import lvmzoo
-from lvmzoo import files
 from lvmzoo.pictures import storage
 from lvmzoo.sets import making
 
@@ -165,26 +164,11 @@ def test_changed_inputs_are_refused_and_new_ones_extend(vae_folder, source, tmp_
     assert pq.read_table(out / "00003.parquet")["key"].to_pylist() == ["cat/new.png"]
 
 
-@pytest.mark.parametrize("mended", ["in time", "in place"])
-def test_failures_are_tried_again(vae_folder, source, tmp_path, mended, monkeypatch):
-    """Whether the picture has changed, or what kept it from being read."""
+def test_failures_are_tried_again(vae_folder, source, tmp_path):
     out, bad = tmp_path / "out", source / "text.jpg"
-    if mended == "in place":
-        bad.write_bytes(pngs(1)[0])
-        with monkeypatch.context() as context:
-            real = storage.read
-
-            def refuse(path, *part):
-                if path == str(bad):
-                    raise PermissionError(13, "Permission denied", path)
-                return real(path, *part)
-
-            context.setattr(storage, "read", refuse)
-            encode(vae_folder, source, out, "--shard-size", 40)
-    else:
-        encode(vae_folder, source, out, "--shard-size", 40)
-        bad.write_bytes(pngs(1)[0])
+    encode(vae_folder, source, out, "--shard-size", 40)
     assert pq.read_metadata(out / "__lvmzoo__/failures.parquet").num_rows == 4
+    bad.write_bytes(pngs(1)[0])
     encode(vae_folder, source, out)
     assert pq.read_metadata(out / "__lvmzoo__/failures.parquet").num_rows == 3
     encode(vae_folder, source, tmp_path / "fresh", "--shard-size", 40)
@@ -215,27 +199,6 @@ def test_what_fails_for_a_while_leaves_nothing_half_made(vae_folder, source, tmp
     path.unlink()
     encode(vae_folder, source, out)
     assert content(out) == content(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("turn", range(5))
-def test_another_worker_may_do_all_and_sweep_in_the_midst_of_a_write(
-    vae_folder, source, tmp_path, monkeypatch, turn
-):
-    encode(vae_folder, source, tmp_path / "whole", "--shard-size", 40)
-    sync, writes = files._sync, []
-
-    def in_the_midst(path):
-        writes.append(path)
-        if len(writes) == turn + 1:
-            monkeypatch.setattr(files, "_sync", sync)
-            encode(vae_folder, source, tmp_path / "out", "--shard-size", 40)
-            assert not path.exists()
-        sync(path)
-
-    monkeypatch.setattr(files, "_sync", in_the_midst)
-    encode(vae_folder, source, tmp_path / "out", "--shard-size", 40)
-    assert len(writes) == turn + 1  # of list, two shards, failures and counts
-    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
 def test_arguments_that_are_refused(vae_folder, vae2d_folder, source, tmp_path, monkeypatch):

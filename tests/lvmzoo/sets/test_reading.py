@@ -1,5 +1,3 @@
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from support.command import call
@@ -69,12 +67,3 @@ def test_what_is_no_set_or_not_whole_is_refused(codes, vqvae_folder, tmp_path):
     (codes / "00004.parquet").unlink()
     with pytest.raises(ValueError, match="is not complete: 1 of 9 shards are missing"):
         read_latents(codes)
-
-
-def test_moments(vae_folder, tmp_path):
-    source = make_sources(tmp_path / "in")
-    call("encode", vae_folder, source, "-o", tmp_path / "out", "--moments")
-    latents = read_latents(tmp_path / "out")
-    assert latents.tensor("log_std").shape == latents.tensor().shape == (75, 4)
-    rows = pq.read_table(tmp_path / "out/00000.parquet").column("log_std").to_pylist()
-    assert np.array_equal(latents.tensor("log_std").numpy(), np.array(rows, np.float32))
