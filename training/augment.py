@@ -33,7 +33,7 @@ def augment(x: Tensor, kind: str, noise: Tensor) -> Tensor:
     if kind == "none":
         return x
     if kind == "flip":
-        return torch.where(flipped(noise)[:, None, None, None], x.flip(3), x)
+        return torch.where(noise[:, 0, None, None, None] >= 0.5, x.flip(3), x)
     x = _shift(x, (noise[:, :2] * (2 * MAX_SHIFT + 1)).long())
     if kind == "shift":
         return x
@@ -41,11 +41,6 @@ def augment(x: Tensor, kind: str, noise: Tensor) -> Tensor:
     brightness = BRIGHTNESS * (2 * noise[:, 3, None, None, None] - 1)
     mean = x.mean((1, 2, 3), keepdim=True)
     return ((x - mean) * contrast + mean + brightness).clamp(0, 1)
-
-
-def flipped(noise: Tensor) -> Tensor:
-    """Return which images "flip" flips, (N,)."""
-    return noise[:, 0] >= 0.5
 
 
 def _shift(x: Tensor, offset: Tensor) -> Tensor:

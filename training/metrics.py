@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 PSEUDO_COUNT = 0.1  # of the baselines that count codes
@@ -23,50 +25,33 @@ def code_baselines(train: Iterable[Tensor], codes: Tensor, num_codes: int) -> di
         codes: Those that are measured (N, H, W).
         num_codes: How many codes there are.
     """
-    unigram, left, above = (_PairCounts(num_codes) for _ in range(3))
+    unigram = left = above = csr_array((num_codes, num_codes))
     for part in train:
-        unigram.add(torch.zeros_like(part), part)
-        left.add(part[:, :, :-1], part[:, :, 1:])
-        above.add(part[:, :-1, 0], part[:, 1:, 0])
-    alone = unigram.bits(torch.zeros_like(codes), codes)
-    markov = torch.cat(
-        [
-            alone[:, :1, 0],
-            above.bits(codes[:, :-1, 0], codes[:, 1:, 0]),
-            left.bits(codes[:, :, :-1], codes[:, :, 1:]).flatten(1),
-        ],
-        1,
-    )
+        unigram = _count(unigram, torch.zeros_like(part), part)
+        left = _count(left, part[:, :, :-1], part[:, :, 1:])
+        above = _count(above, part[:, :-1, 0], part[:, 1:, 0])
+    alone = _pair_bits(unigram, torch.zeros_like(codes), codes)
+    first = _pair_bits(above, codes[:, :-1, 0], codes[:, 1:, 0])
+    rest = _pair_bits(left, codes[:, :, :-1], codes[:, :, 1:]).flatten(1)
     return {
         "unigram_bits_per_code": alone.flatten(1).mean(1),
-        "markov_bits_per_code": markov.mean(1),
+        "markov_bits_per_code": torch.cat([alone[:, :1, 0], first, rest], 1).mean(1),
     }
 
 
-class _PairCounts:
-    """How often a code has followed another one."""
+def _count(counts: csr_array, first: Tensor, second: Tensor) -> csr_array:
+    """Return counts of pairs of codes, (K, K), with these pairs added."""
+    pairs = first.flatten().numpy(), second.flatten().numpy()
+    return counts + csr_array((np.ones(first.numel()), pairs), counts.shape)
 
-    def __init__(self, num_codes: int) -> None:
-        self.num_codes = num_codes
-        self.pairs = self.counts = torch.zeros(0, dtype=torch.long)  # sorted; first * K + second
 
-    def add(self, first: Tensor, second: Tensor) -> None:
-        """Count pairs of codes."""
-        pairs, counts = (first * self.num_codes + second).unique(return_counts=True)
-        both = torch.cat([self.pairs, pairs])
-        self.pairs, place = both.unique(return_inverse=True)
-        added = torch.cat([self.counts, counts])
-        self.counts = torch.zeros_like(self.pairs).index_add_(0, place, added)
-
-    def bits(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return -log2 p(second | first), smoothed, of pairs of codes of any shape."""
-        pairs = first * self.num_codes + second
-        place = torch.searchsorted(self.pairs, pairs).clamp(max=len(self.pairs) - 1)
-        seen = torch.where(self.pairs[place] == pairs, self.counts[place], 0)
-        totals = torch.zeros(self.num_codes, dtype=torch.long)
-        totals.index_add_(0, self.pairs // self.num_codes, self.counts)
-        p = (seen + PSEUDO_COUNT) / (totals[first].double() + PSEUDO_COUNT * self.num_codes)
-        return -p.log2()
+def _pair_bits(counts: csr_array, first: Tensor, second: Tensor) -> Tensor:
+    """Return -log2 p(second | first), smoothed, of pairs of codes of any shape."""
+    pairs = tuple(x.flatten().numpy().copy() for x in (first, second))
+    seen = torch.from_numpy(counts[pairs])
+    totals = torch.from_numpy(counts.sum(1))[first]
+    p: Tensor = (seen.view(first.shape) + PSEUDO_COUNT) / (totals + PSEUDO_COUNT * counts.shape[0])
+    return -p.log2()
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:

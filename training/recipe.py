@@ -7,7 +7,6 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lvmzoo import CheckpointError
 from lvmzoo.checkpoint import build_config
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -122,7 +121,7 @@ def read_recipe(
             part, _, rest = key.rpartition(".")
             if part in ("", component):
                 values[rest] = value
-        components[component] = _build(kinds[component], values, f"recipe {name}.toml")
+        components[component] = build_config(kinds[component], values, f"recipe {name}.toml")
     compare_with = card.get("compare_with", "")
     return EntryRecipe(
         name, components, shared, compare_with, plain is not None, baseline, settings
@@ -135,13 +134,6 @@ def read_table(name: str) -> dict[str, Any]:
     if not path.exists():
         raise RecipeError(f"{name} has no recipe: {path} is missing")
     return tomllib.loads(path.read_text(encoding="utf-8"))
-
-
-def _build(kind: type[Recipe], values: dict[str, Any], where: str) -> Recipe:
-    try:
-        return build_config(kind, values, where)
-    except CheckpointError as error:
-        raise RecipeError(str(error)) from None
 
 
 def with_defaults(kind: type[Recipe], recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from lvmzoo import CheckpointError, registry
 from lvmzoo.checkpoint import CONFIG_NAME, blank, submodule
@@ -24,6 +24,7 @@ from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo
 from training import checkpoints
 from training.data import Split, sha256
+from training.data.rows import alone
 from training.families import component_config, config_of, family_of
 from training.families.base import Family, Objective
 from training.model import Init
@@ -262,19 +263,13 @@ def locked(out: Path) -> Iterator[None]:
         TrainingError: Another process holds it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / LOCK)
     try:
-        lock.acquire(timeout=0)
+        with alone(out / LOCK, timeout=0):
+            yield
     except Timeout:
         raise TrainingError(
             f"another process trains in {out}: let it end, or use another folder"
         ) from None
-    except (OSError, NotImplementedError):
-        pass
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def content(out: Path) -> list[Path]:

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lvmzoo.checkpoint import build_config
-from lvmzoo.checks import check_count
 from lvmzoo.console import progress
 from lvmzoo.files import atomic_file
 from lvmzoo.models.base import ZooModel
@@ -26,7 +25,6 @@ from training.data import Split, as_input, batch_size, sha256
 from training.families import family_of
 from training.families.base import SampleSet
 from training.metrics import frechet_distance, overlap
-from training.recipe import AUGMENTATIONS
 from training.records import ImageFigures, SampleFigures
 from training.trainer import has_bfloat16
 
@@ -36,7 +34,10 @@ RECIPES = Path(__file__).parent / "recipes" / "classifiers"  # one for each data
 
 def has_samples(info: ModelInfo) -> bool:
     """Whether the images that models of an entry make are compared with real ones."""
-    return bool(family_of(info.model_class).sample_metrics) and _recipe_file(info.dataset).exists()
+    return (
+        bool(family_of(info.model_class).sample_metrics)
+        and (RECIPES / f"{info.dataset}.toml").exists()
+    )
 
 
 @torch.inference_mode()
@@ -96,13 +97,6 @@ class ClassifierRecipe:
     augment: tuple[str, ...] = ()  # one after another; see `training.augment`
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        """Check that one can train with these values."""
-        for name in ("epochs", "width", "batch_size"):
-            check_count(getattr(self, name), name)
-        if not {*self.augment} <= {*AUGMENTATIONS}:
-            raise ValueError(f"augment must be of {', '.join(AUGMENTATIONS)}, not {self.augment}")
-
 
 class Classifier(nn.Module):
     """A residual network that reads images (N, C, H, W) in [0, 1].
@@ -155,13 +149,9 @@ class _Residual(nn.Module):
 
 def read_classifier_recipe(dataset: str) -> ClassifierRecipe:
     """Read how the classifier of a data set is trained."""
-    path = _recipe_file(dataset)
+    path = RECIPES / f"{dataset}.toml"
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     return build_config(ClassifierRecipe, table, f"recipe classifiers/{path.name}")
-
-
-def _recipe_file(dataset: str) -> Path:
-    return RECIPES / f"{dataset}.toml"
 
 
 def trained_classifier(

@@ -22,9 +22,10 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 import lvmzoo
-from lvmzoo.checkpoint import component_bytes, config_dict
+from lvmzoo.checkpoint import blank, component_bytes, config_dict, submodule
 from lvmzoo.console import progress
 from lvmzoo.files import atomic_file
+from lvmzoo.loading import model_class
 from lvmzoo.registry import ModelInfo, model_info
 from training import checkpoints, options
 from training.codes import Codes
@@ -52,7 +53,7 @@ from training.run import (
     sha256_of,
     write_config,
 )
-from training.trainer import Trainer, processes_on, step_bytes
+from training.trainer import Trainer, processes_on
 
 LOG = "log.jsonl"
 _OURS = re.compile(r"checkpoint-.*|.*\.safetensors|log\.jsonl|.*\.json|.*\.png|README\.md")
@@ -148,7 +149,7 @@ def main(
     if encoded:
         encoded.check_autoencoder(sha256_of(run.given)["autoencoder"])
     if images or fields:
-        describe(run, processes.num_processes)
+        describe(run)
     fit_entry(run, overwrite=overwrite)
 
 
@@ -190,7 +191,7 @@ def check_epochs(recipe: EntryRecipe, init: Init | None) -> None:
 
 
 def load_splits(
-    info: ModelInfo, recipe: EntryRecipe, data: Path, own: OwnPictures | None
+    info: ModelInfo, recipe: EntryRecipe, data: Path, own: OwnPictures | None = None
 ) -> tuple[Split, Split]:
     """Return what is trained on, and what it is validated on."""
     train_on = next(iter(recipe.components.values())).train_on
@@ -199,15 +200,16 @@ def load_splits(
     return load_split(info.dataset, train_on, data), load_split(info.dataset, "validation", data)
 
 
-def describe(entry: EntryRun, processes: int) -> None:
-    """Say what each run will take: parameters, codes, steps and the memory of a step."""
+def describe(entry: EntryRun) -> None:
+    """Say what each run trains: parameters, codes and steps."""
     for run in entry.runs:
-        parameters, memory = step_bytes(run, processes)
+        model = blank(model_class(run.info.model_class), run.config)
+        parameters = sum(p.numel() for p in submodule(model, run.component).parameters())
         grid = getattr(run.config, "grid", None)
         codes = f"{grid[0]} x {grid[1]} = {grid[0] * grid[1]:,} codes per picture, " if grid else ""
         say(
             f"{run.component}: {parameters:,} parameters, {codes}{run.total_steps:,} steps of "
-            f"{run.batch} pictures, a step takes about {memory / 2**30:.2g} GiB"
+            f"{run.batch} pictures"
         )
     first = entry.runs[0]
     if first.batch < first.recipe.batch_size:
@@ -277,7 +279,6 @@ def fit(run: Run) -> bool:
     """
     trainer = Trainer(run)
     main = trainer.processes.is_main_process
-    warn_of_float32(trainer)
     if main:
         checkpoints.remove_leftovers(run.out)
     saved = checkpoints.load_latest(run.out)
@@ -320,16 +321,6 @@ def fit(run: Run) -> bool:
         finish(trainer)
     trainer.processes.wait_for_everyone()  # the next component's run reads the file
     return True
-
-
-def warn_of_float32(trainer: Trainer) -> None:
-    """Say so if a run takes longer than the times on the cards, which were in bfloat16."""
-    run = trainer.run
-    if run.recipe.precision == "bf16" and trainer.precision != "bf16":
-        say(
-            f"the {run.component} trains in {trainer.precision}, which takes longer: bfloat16 "
-            "would only be emulated here"
-        )
 
 
 def is_late(deadline: float, seconds: float = 0.0) -> bool:

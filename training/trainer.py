@@ -40,10 +40,7 @@ def processes_on(device: str) -> PartialState:
     Of Accelerate this takes which processes there are and on which GPU each works. Precision and
     accumulation are the recipe's, whatever `accelerate config` has stored.
     """
-    cpu = device == "cpu" or not torch.cuda.is_available()
-    if cpu and device == "cuda":
-        raise TrainingError("no CUDA device is available")
-    return PartialState(cpu=cpu)
+    return PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
 
 
 class Trainer:
@@ -293,34 +290,3 @@ def _load_component(model: ZooModel, name: str, path: Any) -> None:
     module = submodule(model, name)
     module.load_state_dict(component.tensors)
     module.requires_grad_(False)
-
-
-# float32: weights, gradient, both moments of Adam, average, and the copy that is validated.
-_COPIES = 6
-# In a backward pass there is about as much again as was kept for it (measured on a CPU with VAEs,
-# autoencoders and priors of several sizes: 1.5 to 2.1 times that in all).
-_PEAK = 2
-
-
-def step_bytes(run: Run, processes: int = 1) -> tuple[int, int]:
-    """Return how many parameters a run trains, and about how many bytes a step takes."""
-    with torch.random.fork_rng(devices=[]):  # the run's own weights are drawn later
-        model = model_class(run.info.model_class)(run.config).train()
-    objective = run.objective(model, run.train.take(slice(0, 1)), run.recipe)
-    noise = objective.draw(1, generator_for(0, "noise", 0))
-    arguments = objective.batch(torch.zeros(1, dtype=torch.long), *noise)
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, Tensor] = {}  # by their memory, which several may share
-
-    def keep(tensor: Tensor) -> Tensor:
-        memory = tensor.untyped_storage().data_ptr()
-        if memory not in weights:
-            kept[memory] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        objective.module(**arguments)
-    an_example = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    parameters = sum(p.numel() for p in objective.module.parameters())
-    examples = math.ceil(run.batch / processes)
-    return parameters, 4 * _COPIES * parameters + _PEAK * examples * an_example

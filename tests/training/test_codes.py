@@ -66,8 +66,3 @@ def test_codes_that_do_not_fit_are_refused(tmp_path, entry, encoder, classes, me
     assert result.exit_code in (1, 2)
     assert message in result.output
     assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path):
-    result = train(NAME, "--codes", tmp_path)
-    assert "is no folder that `lvmzoo encode` has written" in result.output

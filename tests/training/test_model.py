@@ -8,8 +8,7 @@ import torch
 from support.runs import SETTINGS, SMALL_VQVAE, noise
 
 import lvmzoo
-from lvmzoo import CheckpointError, model_info
-from lvmzoo.registry import UnknownModelError
+from lvmzoo import model_info
 from training import families
 from training.families import config_of
 from training.model import (
@@ -41,20 +40,6 @@ def test_any_field_of_a_config_can_be_set():
     assert configure(info, (), None) is info
 
 
-@pytest.mark.parametrize("name", ["vae_mnist", "vlae_svhn", "vqvae_cifar10", "vqvae_gated_mnist"])
-@pytest.mark.parametrize("size", [16, 24, 256])
-def test_any_size(name, size):
-    info = configure(model_info(name), (), size)
-    config = config_of(info)
-    assert config.image_size == size
-    assert info.image_shape == config.image_shape == picture_format(info).shape
-
-
-def test_a_prior_is_deep_enough_for_its_grid():
-    assert variant("vqvae_gated_cifar10", size=128).prior_layers == 30
-    assert variant("vqvae_gated_cifar10", "downsampling=16", size=128).prior_layers == 12
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "size", "message"),
     [
@@ -81,12 +66,6 @@ def test_what_cannot_be_is_refused_in_one_line(name, settings, size, message):
         picture_format(configure(model_info(name), settings, size))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_the_classes_are_those_of_the_pictures():
-    info = for_pictures(model_info("vqvae_gated_cifar10"), "mine", ("cat", "dog"))
-    config = config_of(info)
-    assert (config.dataset, config.classes, info.classes) == ("mine", *[("cat", "dog")] * 2)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +130,6 @@ def test_a_codebook_is_fitted_to_the_pictures(first, tmp_path):
     assert errors[1].square().mean() < errors[0].square().mean()
 
 
-def test_what_does_not_fit_is_fresh(first, tmp_path):
-    trainer = Trainer(plan(tmp_path, first, fields=["num_codes=7"]).runs[0])
-    assert trainer.begun_from.fresh == ["quantizer.codebook"]
-    assert trainer.begun_from.taken == len(trainer.weights) - 1
-    theirs = lvmzoo.from_pretrained(first).autoencoder.state_dict()
-    assert torch.equal(trainer.weights["encoder.0.weight"], theirs["encoder.0.weight"])
-
-
 def test_a_prior_is_not_taken_beside_another_autoencoder(first, tmp_path):
     entry = plan(tmp_path / "next", first)
     assert fit_entry(entry)
@@ -213,13 +184,3 @@ def test_an_interrupted_run_goes_on_from_the_same_weights_and_no_others(first, t
     for component in ("autoencoder", "prior"):
         one, other = (e.out / f"{component}.safetensors" for e in (whole, pieces))
         assert one.read_bytes() == other.read_bytes()
-
-
-def test_weights_of_another_family_or_channels_are_refused():
-    colour = model_info("vqvae_gated_cifar10")
-    with pytest.raises(CheckpointError, match=r"--init vae_cifar10 is a VAE, and .* a VQVAE"):
-        read_init("vae_cifar10", colour)
-    with pytest.raises(CheckpointError, match="is for pictures of 1 channel, and this model for 3"):
-        read_init("vqvae_mnist", colour)
-    with pytest.raises(UnknownModelError, match="did you mean vqvae_cifar10"):
-        read_init("vqvae_cifar", colour)

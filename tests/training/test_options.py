@@ -7,11 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from lvmzoo import CheckpointError, model_info
 from training import options
-from training.data import DataError
-from training.recipe import RecipeError
-from training.run import TrainingError
 
 
 @pytest.mark.parametrize(
@@ -37,25 +33,3 @@ def test_auto_is_a_gpu_of_cuda_or_the_cpu(monkeypatch, asked, there, chosen):
     command = click.command()(options.device_option(lambda device: print(device)))
     result = CliRunner().invoke(command, ["--device", asked])
     assert result.output == f"{chosen}\n" if chosen else "no CUDA device" in result.output
-
-
-@pytest.mark.parametrize(
-    ("fail", "code", "message"),
-    [
-        (lambda: model_info("vae_cifar"), 2, "did you mean vae_cifar10"),
-        *(
-            (lambda error=error: (_ for _ in ()).throw(error("why")), 1, "Error: why\n")
-            for error in (CheckpointError, DataError, RecipeError, TrainingError, OSError)
-        ),
-    ],
-)
-def test_expected_failures_are_one_line(fail, code, message):
-    result = CliRunner().invoke(click.command()(options.failing_cleanly(fail)))
-    assert result.exit_code == code
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-def test_a_bug_keeps_its_traceback():
-    result = CliRunner().invoke(click.command()(options.failing_cleanly(lambda: {}["a bug"])))
-    assert isinstance(result.exception, KeyError)

@@ -7,16 +7,13 @@ from filelock import FileLock
 from support.runs import (
     autoencoder_run,
     images_run,
-    noise,
     points_run,
-    recipe_of,
-    small_info,
     vqvae_run,
 )
 
 import lvmzoo
 from lvmzoo import CheckpointError, registry
-from training.run import EntryRun, TrainingError, is_begun, locked, read_run
+from training.run import TrainingError, is_begun, locked, read_run
 from training.train import fit, fit_entry
 
 pytestmark = pytest.mark.usefixtures("few_revival_images")
@@ -24,13 +21,6 @@ pytestmark = pytest.mark.usefixtures("few_revival_images")
 
 def facts(run, **recipe):
     return run.identity | {"recipe": {**run.identity["recipe"], **recipe}}
-
-
-def test_a_run_from_before_a_key_of_the_recipe_goes_on(tmp_path):
-    run = points_run(tmp_path / "run")
-    older = facts(run)
-    del older["recipe"]["export"]
-    run.check_same(older)
 
 
 @pytest.mark.parametrize("make", [points_run, images_run, autoencoder_run])
@@ -60,23 +50,6 @@ def test_a_component_of_another_entry_is_that_of_its_run_or_the_bundled_one(tmp_
     ours = lvmzoo.from_pretrained(plain.out).origin.sha256["autoencoder"]
     assert gated.origin.sha256["autoencoder"] == ours
     assert gated.sample(2, labels=3).shape == (2, 3, 32, 32)
-
-
-def test_an_evaluation_of_bundled_weights_does_not_begin_a_run(tmp_path):
-    (tmp_path / "evaluation").mkdir()
-    assert not is_begun(tmp_path)
-    (tmp_path / "prior").mkdir()
-    assert is_begun(tmp_path)
-
-
-def test_planning_writes_nothing(tmp_path):
-    data, info = noise(4), small_info("vqvae_svhn")
-    recipe = recipe_of("vqvae_svhn", ("prior.lr=0.5",))
-    entry = EntryRun.plan(info, recipe, (data, data), tmp_path / "run")
-    assert [run.out.name for run in entry.runs] == ["autoencoder", "prior"]
-    assert entry.runs[1].recipe.lr == 0.5
-    assert entry.runs[1].given == {"autoencoder": entry.runs[0].file}
-    assert not entry.out.exists()
 
 
 def test_an_autoencoder_goes_on_whatever_its_prior_is_to_be(tmp_path):

@@ -11,7 +11,6 @@ from lvmzoo.registry import DATASETS
 from training import samples
 from training.data import as_input
 from training.families import family_of
-from training.families.base import SampleSet
 from training.samples import (
     Classifier,
     measure_samples,
@@ -77,38 +76,6 @@ def judge() -> Classifier:
 def digits(n, seed=0):
     data = noise(n, tuple("0123456789"), seed)
     return replace(data, x=data.x[:, :1])
-
-
-@pytest.fixture
-def measure(judge, monkeypatch):
-    """Compare what a function of the real images makes with them."""
-
-    def found(make, real, train):
-        family = type(family_of("VAE"))
-        monkeypatch.setattr(family, "sample_sets", lambda self, model, real: iter([make(real)]))
-        return measure_samples(make_tiny("VAE"), judge, real, train)
-
-    return found
-
-
-def test_the_same_images_are_perfect_and_others_are_not(measure, judge):
-    real, train = digits(30), digits(40, seed=1)
-    result = measure(lambda r: SampleSet("same", as_input(r.x), r.labels), real, train)
-    assert result.images == 30
-    with torch.no_grad():
-        right = judge(as_input(real.x)).argmax(1) == real.labels
-    assert result.accuracy == right.double().mean().item()
-    first, same = result.kinds
-    assert (first.title, same.title) == ("training images", "same")
-    assert same.metrics["frechet"] == pytest.approx(0, abs=1e-4)
-    assert [same.metrics[name] for name in ("precision", "recall", "coverage")] == [1, 1, 1]
-    assert same.metrics["recognised"] == result.accuracy
-    assert "recognised" not in first.metrics
-    result = measure(lambda r: SampleSet("black", torch.zeros(30, 1, 32, 32)), real, train)
-    black = result.kinds[1].metrics
-    assert black["frechet"] > 10 * first.metrics["frechet"] > 0
-    assert black["coverage"] == black["recall"] == 0
-    assert first.metrics["coverage"] > 0.5
 
 
 @pytest.mark.parametrize("kind", ["VAE", "VLAE", "VQVAE", "gated VQVAE"])

@@ -43,6 +43,7 @@ def mine(tmp_path):
         (["--image-size", "24", "--config", "downsampling=16"], 2, "multiple of the downsampling"),
         (["--config", "depth=3"], 2, "unknown key 'depth'"),
         (["--init", "vae_cifar10"], 1, "is a VAE, and vqvae_gated_cifar10 a VQVAE"),
+        (["--init", "vqvae_mnist"], 1, "is for pictures of 1 channel, and this model for 3"),
         (["--init", "vqvae_cifar"], 2, "did you mean vqvae_cifar10"),
         (["--set", "autoencoder.epochs=0"], 2, "and there is no --init"),
         (
@@ -70,9 +71,7 @@ def test_few_pictures_are_said_to_be_few(mine, tmp_path):
     ).output
     lines = output.splitlines()
     assert lines[0].startswith("mine: 24 pictures in 2 classes (cat 12, dog 12); 17 train")
-    assert re.fullmatch(
-        r"model: [\d,]+ parameters, 1 steps of 17 pictures, a step takes about 0\.\d+ GiB", lines[1]
-    )
+    assert re.fullmatch(r"model: [\d,]+ parameters, 1 steps of 17 pictures", lines[1])
     assert "the 17 examples to train on are fewer than batch_size 128" in lines[2]
 
 
@@ -109,15 +108,6 @@ def test_pictures_without_classes_train_a_gated_prior_without_labels(tmp_path):
     metrics = json.loads(result.stdout)["metrics"]
     assert "markov_bits_per_code" in metrics
     assert "conditional_bits_per_code" not in metrics
-
-
-def test_pictures_of_other_classes_are_measured_without_labels(tmp_path):
-    write_alike(tmp_path / "own", ["lion", "tiger"], 12)
-    where = ["--images", tmp_path / "own", "--cache", tmp_path / "cache", "--out", tmp_path / "out"]
-    for name, figure in (("vae_cifar10", "elbo"), ("vqvae_gated_cifar10", "bits_per_code")):
-        metrics = json.loads(works(name, *where, main=evaluate.main).stdout)["metrics"]
-        assert figure in metrics
-        assert "conditional_bits_per_code" not in metrics
 
 
 def test_a_resumed_prior_finds_its_codes_and_is_not_measured_before_it_ends(mine, tmp_path):

@@ -1,17 +1,16 @@
 """One step of training: its rate, its precision, what it is given, and what it waits for."""
 
+import math
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
 from support.runs import images_run, points_run, vqvae_run, with_options
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lvmzoo import CheckpointError
 from training import checkpoints
 from training.train import fit_entry
-from training.trainer import Trainer, TrainingError, step_bytes
+from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("few_revival_images")
 
@@ -22,10 +21,8 @@ def test_the_schedule_warms_up_and_goes_down_to_zero(tmp_path):
     rates = []
     for trainer.step in range(run.total_steps):
         rates.append(trainer.learning_rate())
-    assert rates[0] == pytest.approx(0.02, rel=0.1)
-    assert rates.index(max(rates)) == 4
-    assert max(rates) <= 0.1
-    assert rates[-1] < 0.005
+    half = [0.05 * (1 + math.cos(math.pi * step / 10)) for step in range(10)]
+    assert rates == pytest.approx([(i + 1) / 5 * half[i] for i in range(5)] + half[5:])
 
 
 @pytest.mark.parametrize("wanted", ["auto", "bf16", "float32"])
@@ -38,23 +35,8 @@ def test_bfloat16_is_for_hardware_that_has_it(monkeypatch, tmp_path, wanted, has
         assert torch.is_autocast_enabled("cpu") == (trainer.precision == "bf16")
 
 
-def test_settings_of_accelerate_do_not_change_a_step(monkeypatch, tmp_path):
-    def weights():
-        trainer = Trainer(images_run(tmp_path, precision="float32"))
-        for _ in range(2):
-            trainer.advance()
-        return trainer.weights
-
-    plain = weights()
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
-    assert all(torch.equal(value, plain[name]) for name, value in weights().items())
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused_and_no_other_is_chosen(tmp_path, monkeypatch):
-    with pytest.raises(TrainingError, match="no CUDA device is available"):
-        Trainer(with_options(points_run(tmp_path / "run"), device="cuda"))
+def test_no_gpu_but_one_of_cuda_is_chosen(tmp_path, monkeypatch):
     monkeypatch.setattr("accelerate.state.is_mps_available", lambda *_: True)
     assert Trainer(with_options(points_run(tmp_path / "run"), device="auto")).device.type == "cpu"
 
@@ -118,21 +100,3 @@ def test_a_compiled_run_has_the_losses_of_one_that_is_not(tmp_path):
     assert compiled == pytest.approx(plain, rel=1e-5)
     trainers[1].save(0)
     Trainer(run).restore(checkpoints.load_latest(run.out))  # a checkpoint of either serves both
-
-
-def test_an_autoencoder_of_another_size_is_refused(tmp_path):
-    entry = vqvae_run(tmp_path / "vqvae_svhn")
-    assert fit_entry(entry)
-    run = entry.runs[1]
-    info = replace(run.info, config={**run.info.config, "channels": 12})
-    with pytest.raises(CheckpointError, match="another model or config"):
-        Trainer(replace(run, info=info))
-
-
-def test_the_memory_of_a_step_grows_with_the_batch_and_is_shared_by_processes(tmp_path):
-    one, two = (images_run(tmp_path / str(n), batch_size=n) for n in (2, 4))
-    (parameters, small), (_, large) = step_bytes(one), step_bytes(two)
-    assert parameters == sum(p.numel() for p in Trainer(one).module.parameters())
-    states = 24 * parameters
-    assert large - states == 2 * (small - states) > 0
-    assert step_bytes(two, processes=2)[1] == small

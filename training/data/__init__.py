@@ -6,7 +6,7 @@ from typing import Protocol
 
 from lvmzoo.registry import DATASETS, DataSet
 from training.data.bmnist import BinarisedMNIST
-from training.data.own import OwnPictures, load_folder, name_of, read_folder
+from training.data.own import OwnPictures, read_folder
 from training.data.rows import DataError, Rows, UnfinishedError, batch_size, make_rows, resident
 from training.data.split import Split, as_input, sha256
 from training.data.synthetic import Gaussian
@@ -22,10 +22,8 @@ __all__ = [
     "UnfinishedError",
     "as_input",
     "batch_size",
-    "load_folder",
     "load_split",
     "make_rows",
-    "name_of",
     "read_folder",
     "resident",
     "sha256",

@@ -1,7 +1,6 @@
 """One's own pictures, from whatever sources `lvmzoo encode` reads, and how they are split."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lvmzoo.files import atomic_file
+from lvmzoo.files import write_json
 from lvmzoo.notes import Notes
 from lvmzoo.pictures.find import find
 from lvmzoo.pictures.record import Picture, SourceError, stem
@@ -20,11 +19,10 @@ from training.data.pictures import Read, read_pictures
 from training.data.rows import DataError, Rows
 from training.data.split import Split
 
-__all__ = ["OwnPictures", "load_folder", "name_of", "read_folder", "read_tree"]
-
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHOWN = 10  # names in a message
 _TRAIN, _VALIDATION, _TEST = range(3)
+_GIVEN: dict[str | None, int] = {"validation": _VALIDATION, "test": _TEST}
 
 
 @dataclass(frozen=True)
@@ -32,15 +30,14 @@ class OwnPictures:
     """One's own pictures, as they were understood."""
 
     name: str
-    train: Split  # with those of validation, and of test where none are given
-    held_out: Tensor  # (N,), which of these are for validation and for the test
-    test: Split | None  # where a folder or file is named so
+    whole: Split
+    part: Tensor  # (N,), which of these are for training, for validation and for the test
     line: str  # what was understood, in one line
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in the order of the labels; () if there are none."""
-        return self.train.classes
+        return self.whole.classes
 
     def split(self, name: str) -> Split:
         """Return "train" (without validation), "validation", "all" (both) or "test".
@@ -48,22 +45,15 @@ class OwnPictures:
         Raises:
             DataError: The split would be empty.
         """
-        if name == "test" and self.test is not None:
-            return self.test
         parts = {"train": [_TRAIN], "validation": [_VALIDATION], "test": [_TEST]}
         wanted = torch.tensor(parts.get(name, [_TRAIN, _VALIDATION]))
-        split = self.train.take(torch.isin(self.held_out, wanted).nonzero()[:, 0])
+        split = self.whole.take(torch.isin(self.part, wanted).nonzero()[:, 0])
         if not len(split):
             raise DataError(
                 f"the {name} split is empty: a tenth of each class of {self.name} would be in "
                 "it, and no class has enough pictures"
             )
         return split
-
-
-def load_folder(sources: Sources, split: str, data: DataSet) -> Split:
-    """Load a split of one's own pictures into memory; see `read_folder`."""
-    return read_folder(sources, data).split(split)
 
 
 def name_of(sources: Sources) -> str:
@@ -122,17 +112,12 @@ def read_folder(
         f"{bad} and were left out." if read.failures else "",
         own=True,
     )
-    is_test = torch.tensor([picture.split == "test" for picture in kept])
-    train = whole.take((~is_test).nonzero()[:, 0])
-    _check_counts(train, name)
-    own = OwnPictures(
-        name,
-        train,
-        _held_out([p for p in kept if p.split != "test"], train.labels, test=not is_test.any()),
-        whole.take(is_test.nonzero()[:, 0]) if is_test.any() else None,
-        "",
-    )
-    return replace(own, line=_line(own, read, notes, data.shape[-1]))
+    part = torch.tensor([_GIVEN.get(picture.split, _TRAIN) for picture in kept])
+    _check_counts(whole.labels[part != _TEST], classes, name)
+    has_test = bool((part == _TEST).any())
+    _hold_out(part, [_name_in_set(picture) for picture in kept], whole.labels)
+    own = OwnPictures(name, whole, part, "")
+    return replace(own, line=_line(own, has_test, read, notes))
 
 
 def read_tree(folder: Path, data: DataSet) -> Split:
@@ -191,8 +176,7 @@ def _unreadable(bad: dict[int, str], total: int, cache: Path | None, name: str) 
     where = ""
     if cache is not None:
         path = cache / f"{name}.unreadable.json"
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(list(bad.values()), indent=1), encoding="utf-8")
+        write_json(path, list(bad.values()))
         where = f"; all of them are listed in {path}"
     return (
         f"{len(bad):,} of {total:,} pictures cannot be read ({shown}{more}){where}; mend or remove "
@@ -221,9 +205,10 @@ def _classes(pictures: Sequence[Picture], name: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=int if numbers else str))
 
 
-def _check_counts(train: Split, name: str) -> None:
-    counts = train.labels.bincount(minlength=len(train.classes)).tolist()
-    for label, count in zip(train.classes, counts, strict=False):
+def _check_counts(labels: Tensor, classes: tuple[str, ...], name: str) -> None:
+    for label, count in zip(
+        classes, labels.bincount(minlength=len(classes)).tolist(), strict=False
+    ):
         if count < 2:
             raise DataError(
                 f"the class {label!r} of {name} has {count} picture to train on: give it two at "
@@ -231,27 +216,24 @@ def _check_counts(train: Split, name: str) -> None:
             )
 
 
-def _held_out(pictures: Sequence[Picture], labels: Tensor, *, test: bool) -> Tensor:
-    """Mark pictures for validation and test: as given, else a tenth of each class by their names.
+def _hold_out(part: Tensor, names: Sequence[str], labels: Tensor) -> None:
+    """Mark pictures for test and validation, if none are given: a tenth of each class by names.
 
     A picture that more are put beside stays where it is, but in a class of a few dozen at most, of
     which one at least is held out.
     """
-    given = any(picture.split == "validation" for picture in pictures)
-    held_out = torch.tensor([_VALIDATION * (p.split == "validation") for p in pictures])
+    wanted = [split for split in (_TEST, _VALIDATION) if not (part == split).any()]
     for label in labels.unique():
-        index = (labels == label).nonzero()[:, 0].tolist()
-        places = sorted((_place(_name_in_set(pictures[i])), i) for i in index if not held_out[i])
-        least = 3
-        for part, wanted in ((_TEST, test), (_VALIDATION, not given)):
-            if wanted and len(places) >= least:
+        index = ((labels == label) & (part == _TRAIN)).nonzero()[:, 0].tolist()
+        places = sorted((_place(names[i]), i) for i in index)
+        for split in wanted:
+            least = 3 if split == _TEST else 2
+            if len(places) >= least:
                 count = sum(place < 0.1 for place, _ in places)
                 count = min(max(1, count), len(places) + 1 - least)
-                held_out[[i for _, i in places[:count]]] = part
+                part[[i for _, i in places[:count]]] = split
                 # Of the rest, so that a tenth of it follows.
                 places = [(max(0.0, place - 0.1) / 0.9, i) for place, i in places[count:]]
-            least = 2
-    return held_out
 
 
 def _place(name: str) -> float:
@@ -259,19 +241,17 @@ def _place(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
 
 
-def _line(own: OwnPictures, read: Read, notes: Notes, size: int) -> str:
+def _line(own: OwnPictures, has_test: bool, read: Read, notes: Notes) -> str:
     """Say in one line what was understood."""
-    splits = [own.train] if own.test is None else [own.train, own.test]
-    labels = torch.cat([split.labels for split in splits])
+    labels, size = own.whole.labels, own.whole.x.shape[-1]
     counts = labels.bincount(minlength=len(own.classes)).tolist()
     named = [f"{name} {n:,}" for name, n in zip(own.classes, counts, strict=False)]
     more = f", and {len(named) - 2 * _SHOWN} more" if len(named) > 2 * _SHOWN else ""
     classes = f"in {len(named)} classes ({', '.join(named[: 2 * _SHOWN])}{more})"
     parts = [f"{own.name}: {len(labels):,} pictures {classes if named else 'without classes'}"]
-    sizes = own.held_out.bincount(minlength=3).tolist()
-    tests = sizes[_TEST] if own.test is None else len(own.test)
-    tenth = f" (a tenth of {'each class' if named else 'them'})" if own.test is None else ""
-    parts.append(f"{sizes[0]:,} train, {sizes[1]:,} validation, {tests:,} test{tenth}")
+    train, validation, test = own.part.bincount(minlength=3).tolist()
+    tenth = "" if has_test else f" (a tenth of {'each class' if named else 'them'})"
+    parts.append(f"{train:,} train, {validation:,} validation, {test:,} test{tenth}")
     kinds = [f"{n:,}: {kind}" for kind, n in read.converted.items()]
     parts.append(
         f"{size}x{size} pixels; " + (f"converted {'; '.join(kinds)}" if kinds else "none converted")

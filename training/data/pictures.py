@@ -23,10 +23,8 @@ from lvmzoo.pictures.transform import Transform
 from lvmzoo.registry import DataSet
 from training.data.rows import Rows, make_rows, replace_rows
 
-__all__ = ["Read", "read_pictures"]
-
 _FEW = 256  # pictures for which no processes are started
-_VERSION = "2"  # of what is kept
+_VERSION = "3"  # of what is kept
 
 
 @dataclass(frozen=True)

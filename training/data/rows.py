@@ -1,7 +1,6 @@
 """Arrays larger than memory: rows of a file, made once, whole or absent, and read by index."""
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -16,21 +15,12 @@ from typing import IO, Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from lvmzoo.files import atomic_file
+from lvmzoo.files import write_json
 
-__all__ = [
-    "DataError",
-    "Rows",
-    "UnfinishedError",
-    "batch_size",
-    "make_rows",
-    "replace_rows",
-    "resident",
-]
-
-_ROWS, _DIGESTS, _PIECES = "rows.npy", "digests.bin", "pieces.jsonl"
+_ROWS, _DIGESTS, _PIECES = "rows.npy", "digests.npy", "pieces.json"
 _DIGEST = 16  # bytes, of each row
 _PIECE_BYTES = 1 << 26
 # The batch, in pixels, that is measured or encoded at a time.
@@ -55,32 +45,25 @@ class Rows:
     """
 
     file: IO[bytes]
-    offset: int  # of the first row in the file
-    whole: tuple[int, ...]  # shape of all that the file holds
-    kind: str  # numpy's name of the dtype
+    whole: np.memmap  # all that the file holds, for shape, dtype and place; it is not read
     digests: np.ndarray  # (N, 16) uint8, of all rows
     index: Tensor  # which rows count, in order
 
     @property
     def shape(self) -> torch.Size:
         """(N, ...)."""
-        return torch.Size((len(self.index), *self.whole[1:]))
+        return torch.Size((len(self.index), *self.whole.shape[1:]))
 
     @property
     def dtype(self) -> torch.dtype:
         """That of the tensors that are read."""
-        dtype: torch.dtype = getattr(torch, self.kind)
+        dtype: torch.dtype = getattr(torch, self.whole.dtype.name)
         return dtype
 
     @property
     def device(self) -> torch.device:
         """Where the tensors are that are read."""
         return torch.device("cpu")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows that count."""
-        return self.shape.numel() * self.dtype.itemsize
 
     @property
     def content(self) -> bytes:
@@ -93,7 +76,8 @@ class Rows:
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """Read rows."""
         chosen = self.index[index].numpy()
-        rows = np.memmap(self.file, self.kind, "r", self.offset, self.whole)
+        whole = self.whole
+        rows = np.memmap(self.file, whole.dtype, "r", whole.offset, whole.shape)
         return torch.from_numpy(np.array(rows[chosen]))
 
     def take(self, index: Tensor | slice) -> "Rows":
@@ -113,10 +97,11 @@ def resident(x: Tensor | Rows, device: torch.device) -> Tensor | Rows:
     """
     if isinstance(x, Tensor):
         return x.to(device)
-    if device.type != "cuda" or 2 * x.nbytes > torch.cuda.mem_get_info(device)[0]:
+    nbytes = x.shape.numel() * x.dtype.itemsize
+    if device.type != "cuda" or 2 * nbytes > torch.cuda.mem_get_info(device)[0]:
         return x
     copy = torch.empty(x.shape, dtype=x.dtype, device=device)
-    piece = _piece(x.whole, x.dtype.itemsize)
+    piece = _piece(x.shape, x.dtype.itemsize)
     for part, rows in zip(copy.split(piece), x.split(piece), strict=True):
         part.copy_(rows)
     return copy
@@ -156,140 +141,106 @@ def make_rows(
         UnfinishedError: The deadline has passed.
     """
     piece = piece or _piece(shape, np.dtype(dtype).itemsize)
-    begun_one = False  # each call makes one piece at least, so that calls come to an end
-
-    def in_time(start: int, stop: int) -> tuple[np.ndarray, Any]:
-        nonlocal begun_one
-        if begun_one and time.monotonic() >= deadline:
-            raise UnfinishedError(f"{start:,} of {shape[0]:,} are done")
-        begun_one = True
-        return compute(start, stop)
-
     begun = folder.with_name(f"{folder.name}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f".{folder.name}.lock")):
+    with alone(folder.with_name(f".{folder.name}.lock")):
         if not folder.exists():
             begun.mkdir(exist_ok=True)
-            _check_room(begun, shape, dtype)
             try:
-                _fill(begun, shape, dtype, in_time, piece)
+                _fill(begun, shape, dtype, compute, piece, deadline)
             except OSError as error:
                 raise DataError(
                     f"cannot write {begun} ({error.strerror or error}): make room, and the same "
                     "command goes on where it was"
                 ) from None
             os.replace(begun, folder)
-    return _open(folder, shape, dtype)
+    path = folder / _ROWS
+    try:
+        rows, digests = np.load(path, mmap_mode="r"), np.load(folder / _DIGESTS)
+        pieces = json.loads((folder / _PIECES).read_text(encoding="utf-8"))
+        if (rows.shape, rows.dtype, len(digests)) != (shape, np.dtype(dtype), shape[0]):
+            raise ValueError(f"it holds {rows.dtype} {rows.shape}, not {dtype} {shape}")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged or of other data ({error}); remove {folder}") from None
+    whole = Rows(path.open("rb"), rows, digests, torch.arange(len(rows)))
+    return whole, [said for _, said in pieces]
 
 
 def replace_rows(folder: Path, values: Mapping[int, np.ndarray], said: Sequence[Any]) -> None:
     """Replace some rows that `make_rows` has made, and what was said of each piece."""
-    found = np.load(folder / _ROWS, mmap_mode="r", allow_pickle=False)
-    with (folder / _ROWS).open("r+b") as rows, (folder / _DIGESTS).open("r+b") as digests:
-        for i, value in values.items():
-            data = np.ascontiguousarray(value, found.dtype)
-            rows.seek(found.offset + i * data.nbytes)
-            _append(rows, data.data)
-            digests.seek(i * _DIGEST)
-            _append(digests, _digest(data))
-    stops = [stop for stop, _ in _read_pieces(folder / _PIECES)]
-    with atomic_file(folder / _PIECES) as temporary:
-        temporary.write_text(
-            "".join(f"{json.dumps(line)}\n" for line in zip(stops, said, strict=True)), "utf-8"
-        )
+    for i, value in values.items():
+        _write(folder, i, value[None])
+    pieces = json.loads((folder / _PIECES).read_text(encoding="utf-8"))
+    stops = [stop for stop, _ in pieces]
+    write_json(folder / _PIECES, [*zip(stops, said, strict=True)])
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time in; on a file system without locks, all."""
-    lock = FileLock(path)
+def alone(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Let one process at a time in; on a file system without locks, all.
+
+    Raises:
+        Timeout: Another one stays in for so many seconds.
+    """
+    lock = FileLock(path, timeout)
     try:
         lock.acquire()
-    except (OSError, NotImplementedError, Timeout):
-        yield
-        return
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError):
+        pass
     try:
         yield
     finally:
         lock.release()
 
 
-def _check_room(begun: Path, shape: tuple[int, ...], dtype: str) -> None:
-    """Refuse, before any work, rows for which there is no room."""
-    there = sum(path.stat().st_size for path in begun.glob("*"))
-    more = math.prod(shape) * np.dtype(dtype).itemsize - there
-    free = shutil.disk_usage(begun).free
+def _fill(
+    folder: Path,
+    shape: tuple[int, ...],
+    dtype: str,
+    compute: Callable[..., tuple[np.ndarray, Any]],
+    piece: int,
+    deadline: float,
+) -> None:
+    """Make the pieces that are missing; the list of pieces says which are there."""
+    listed = folder / _PIECES
+    pieces = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+    start = pieces[-1][0] if pieces else 0
+    more = (shape[0] - start) * (math.prod(shape[1:]) * np.dtype(dtype).itemsize + _DIGEST)
+    free = shutil.disk_usage(folder).free
     if more > free:
         raise DataError(
-            f"{begun.parent} needs {more / 1e6:,.1f} MB more, and {free / 1e6:,.1f} MB are free: "
+            f"{folder.parent} needs {more / 1e6:,.1f} MB more, and {free / 1e6:,.1f} MB are free: "
             "make room, or choose another --cache"
         )
+    if not pieces:
+        open_memmap(folder / _ROWS, "w+", dtype, shape)
+        open_memmap(folder / _DIGESTS, "w+", "uint8", (shape[0], _DIGEST))
+    for at in range(start, shape[0], piece):
+        if at > start and time.monotonic() >= deadline:  # so that calls come to an end
+            raise UnfinishedError(f"{at:,} of {shape[0]:,} are done")
+        stop = min(at + piece, shape[0])
+        values, said = compute(at, stop)
+        _write(folder, at, np.ascontiguousarray(values, dtype))
+        pieces.append([stop, said])
+        write_json(listed, pieces)
 
 
-def _open(folder: Path, shape: tuple[int, ...], dtype: str) -> tuple[Rows, list[Any]]:
-    path = folder / _ROWS
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        pieces = _read_pieces(folder / _PIECES)
-        if (found.shape, found.dtype, pieces[-1][0]) != (shape, np.dtype(dtype), shape[0]):
-            raise ValueError(f"it holds {found.dtype} {found.shape}, not {dtype} {shape}")
-        digests = np.fromfile(folder / _DIGESTS, np.uint8).reshape(len(found), _DIGEST)
-    except (OSError, ValueError, IndexError) as error:
-        raise DataError(f"{path} is damaged or of other data ({error}); remove {folder}") from None
-    index = torch.arange(len(found))
-    rows = Rows(path.open("rb"), found.offset, shape, dtype, digests, index)
-    return rows, [said for _, said in pieces]
-
-
-def _fill(
-    folder: Path, shape: tuple[int, ...], dtype: str, compute: Callable[..., Any], piece: int
-) -> None:
-    """Append the rows that are missing, each piece before the line that says it is there.
+def _write(folder: Path, at: int, values: np.ndarray) -> None:
+    """Write rows and their digests from one number on.
 
     Not through a map, which on a full disk would end the process with a signal.
     """
-    header = io.BytesIO()
-    facts = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, facts)
-    start_of_rows, row = len(header.getvalue()), math.prod(shape[1:]) * np.dtype(dtype).itemsize
-    with (
-        (folder / _ROWS).open("ab") as rows,
-        (folder / _DIGESTS).open("ab") as digests,
-        (folder / _PIECES).open("ab") as pieces,
-    ):
-        done = _read_pieces(folder / _PIECES)
-        whole = min((rows.tell() - start_of_rows) // max(1, row), digests.tell() // _DIGEST)
-        done = [line for line in done if line[0] <= whole]
-        start = done[-1][0] if done else 0
-        rows.truncate(start_of_rows + start * row if start else 0)
-        digests.truncate(start * _DIGEST)
-        pieces.truncate(0)
-        _append(pieces, "".join(f"{json.dumps(line)}\n" for line in done).encode())
-        if not start:
-            _append(rows, header.getvalue())
-        for at in range(start, shape[0], piece):
-            stop = min(at + piece, shape[0])
-            values, said = compute(at, stop)
-            values = np.ascontiguousarray(values, dtype)
-            _append(rows, values.data)
-            _append(digests, b"".join(map(_digest, values)))
-            _append(pieces, f"{json.dumps([stop, said])}\n".encode())
-
-
-def _digest(row: np.ndarray) -> bytes:
-    return hashlib.blake2b(row.tobytes(), digest_size=_DIGEST).digest()
-
-
-def _append(file: IO[bytes], data: Any) -> None:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _read_pieces(path: Path) -> list[Any]:
-    """Return the row after the last, and what was said, of each piece that was written whole."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    hashes = [hashlib.blake2b(row.tobytes(), digest_size=_DIGEST).digest() for row in values]
+    digests = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, _DIGEST)
+    for name, rows in ((_ROWS, values), (_DIGESTS, digests)):
+        first = np.load(folder / name, mmap_mode="r").offset
+        with (folder / name).open("r+b") as file:
+            file.seek(first + at * rows[0].nbytes)
+            file.write(rows.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _piece(shape: tuple[int, ...], itemsize: int) -> int:

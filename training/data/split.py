@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.rows import DataError, Rows
+from training.data.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,6 @@ class Split:
         """Return the examples at these indices."""
         x = self.x.take(index) if isinstance(self.x, Rows) else self.x[index]
         return replace(self, x=x, labels=self.labels[index])
-
-    def for_classes(self, classes: tuple[str, ...]) -> "Split":
-        """Return the same examples, labelled as a model of these classes labels them.
-
-        Raises:
-            DataError: A class of the examples is none of the model's.
-        """
-        if classes == self.classes or not (classes and self.classes):
-            return self
-        unknown = [c for c in self.classes if c not in classes]
-        if unknown:
-            raise DataError(
-                f"the model knows no class {unknown[0]!r}; its are {', '.join(classes)}"
-            )
-        index = torch.tensor([classes.index(c) for c in self.classes])
-        return replace(self, labels=index[self.labels], classes=classes)
 
 
 def as_input(x: Tensor) -> Tensor:

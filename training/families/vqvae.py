@@ -356,7 +356,7 @@ def _labels(model: VQVAE, split: Split) -> tuple[Tensor | None, Tensor | None]:
     known = model.config.classes
     if model.prior.num_labels < 2 or not split.classes or not {*split.classes} <= {*known}:
         return None, None
-    labels = split.for_classes(known).labels
+    labels = torch.tensor([known.index(c) for c in split.classes])[split.labels]
     generator = torch.Generator().manual_seed(2)
     offset = torch.randint(1, len(known), (len(split),), generator=generator)
     return labels, (labels + offset) % len(known)

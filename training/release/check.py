@@ -7,7 +7,7 @@ steps of training are taken again. How the code looks does not count.
 import io
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,9 +21,9 @@ from training.families import family_of, recipe_of
 from training.recipe import with_defaults
 from training.records import Evaluation, RunRecord
 from training.release import cards, records
-from training.release.records import Comparison, EntryRecord
+from training.release.records import EntryRecord
 from training.run import EntryRun, Options, Run
-from training.train import fit
+from training.train import fit, load_splits
 from training.trainer import Trainer
 
 FIRST_STEPS = 20
@@ -36,9 +36,7 @@ def plan(
 ) -> EntryRun:
     """Plan the runs of an entry by its recipe and on its data set, as they are now."""
     recipe = recipe_of(info, baseline=baseline)
-    train_on = next(iter(recipe.components.values())).train_on
-    splits = load_split(info.dataset, train_on, data), load_split(info.dataset, "validation", data)
-    return EntryRun.plan(info, recipe, splits, out, options)
+    return EntryRun.plan(info, recipe, load_splits(info, recipe, data), out, options)
 
 
 def plan_bundled(info: ModelInfo, data: Path) -> EntryRun:
@@ -57,14 +55,8 @@ def up_to_date(info: ModelInfo, data: Path) -> bool:
     All figures that its family knows must be on record, those of samples too, and its card must
     compare with the figures that the other entry has now.
     """
-    record = records.read_record(info.name)
-    known = family_of(info.model_class).known_metrics(full=True)
-    recorded = record.run.components
-    return (
-        {*known} <= {*record.test.known_metrics}
-        and not any(_outdated(record.comparison))
-        and not any(differs(run, recorded[run.component]) for run in plan_bundled(info, data).runs)
-    )
+    record, runs = records.read_record(info.name), plan_bundled(info, data).runs
+    return not any(_outdated(info, record, runs, full=True))
 
 
 def check(info: ModelInfo, data: Path) -> list[str]:
@@ -84,14 +76,10 @@ def _disagreements(info: ModelInfo, record: EntryRecord, data: Path) -> Iterator
     card = records.CARDS / f"{info.name}.md"
     if card.read_text(encoding="utf-8") != cards.render(info, record):
         yield "the card is not what its record gives"
-    yield from _outdated(record.comparison)
-    for name in family.metrics:
-        if name not in record.test.known_metrics:
-            yield f"{name} was not known when it was measured: reproduce it again"
-    runs, recorded = plan_bundled(info, data).runs, record.run.components
+    runs = plan_bundled(info, data).runs
+    yield from _outdated(info, record, runs, full=False)
     for run in runs:
-        yield from differs(run, recorded[run.component])
-        yield from _first_steps(run, recorded[run.component])
+        yield from _first_steps(run, record.run.components[run.component])
     for evaluation in (record.validation, record.test):
         if evaluation is not None:
             yield from _figures(info, model, evaluation, data)
@@ -117,16 +105,25 @@ def _of(run: Run) -> str:
     return "" if run.component == "model" else f" of the {run.component}"
 
 
-def _outdated(comparison: Comparison | None) -> Iterator[str]:
-    """Yield each figure of the other entry that is another one now."""
+def _outdated(
+    info: ModelInfo, record: EntryRecord, runs: Sequence[Run], *, full: bool
+) -> Iterator[str]:
+    """Yield why files and figures are not what recipe, data and the other entry would give now."""
+    for name in family_of(info.model_class).known_metrics(full=full):
+        if name not in record.test.known_metrics:
+            yield f"{name} was not known when it was measured: reproduce it again"
+    for run in runs:
+        yield from differs(run, record.run.components[run.component])
+    comparison = record.comparison
     if comparison is None or not registry.model_info(comparison.entry).pretrained:
         return
-    now = records.read_record(comparison.entry).test.metrics
+    metrics = records.read_record(comparison.entry).test.metrics
     for name, term in comparison.terms.items():
-        if not math.isclose(term.other, now.get(name, math.nan), rel_tol=TOLERANCE):
+        now = metrics.get(name, math.nan)
+        if not math.isclose(term.other, now, rel_tol=TOLERANCE):
             yield (
                 f"it is compared with a {comparison.entry} whose {name} was {term.other:.6g}; "
-                f"that is {now.get(name, math.nan):.6g} now"
+                f"that is {now:.6g} now"
             )
 
 

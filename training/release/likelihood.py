@@ -20,15 +20,13 @@ from lvmzoo import list_models, registry
 from lvmzoo.files import write_json
 from lvmzoo.models.base import ZooModel
 from lvmzoo.pictures.transform import transform
-from lvmzoo.registry import DATASETS, ModelInfo, model_info
+from lvmzoo.registry import ModelInfo, model_info
 from lvmzoo.sets.scores import TEST_SCORES
 from training import options
-from training.data import DataError, load_split
+from training.data import load_split
 from training.evaluate import load_weights
 from training.release import cards, records
 from training.release.records import Likelihood
-
-__all__ = ["COMPARED", "auroc", "percentiles", "record"]
 
 COMPARED = ("mnist", "svhn", "cifar10")  # whose test images are told from one another
 EXAMPLES = 2000  # of each data set
@@ -99,14 +97,10 @@ def main(names: tuple[str, ...], everything: bool, examples: int, data: Path, de
     """Measure what the scores of the entries NAMES say; write percentiles, records and cards."""
     if everything == bool(names):
         raise click.UsageError("give entries, or --all")
-    known = list_models(pretrained=True)
-    infos = [model_info(name) for name in (known if everything else names)]
-    for info in infos:
-        if everything and info.dataset not in COMPARED:
-            continue
-        if info.dataset not in COMPARED:
-            titles = ", ".join(DATASETS[name].title for name in COMPARED)
-            raise DataError(f"{info.name} is not of one of {titles}, which are compared")
+    known = [n for n in list_models(pretrained=True) if model_info(n).dataset in COMPARED]
+    if wrong := sorted({*names} - {*known}):
+        raise click.UsageError(f"{wrong[0]} is none of the entries that are compared: {known}")
+    for info in map(model_info, known if everything else names):
         areas = record(info, data, examples, device)
         print(f"{info.name}: {', '.join(f'{k} {v:.3f}' for k, v in areas.items())}", flush=True)
 

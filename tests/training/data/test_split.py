@@ -1,32 +1,13 @@
 """A split: its hash, its parts, its labels as a model has them."""
 
-import pytest
 import torch
 
-from training.data import DataError, Split, as_input, sha256
+from training.data import Split, as_input, sha256
 
 
 def split():
     x = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 1, 2, 2)
     return Split(x, torch.tensor([0, 1, 0, 1, 1, 0]), ("cat", "emu"), "somewhere", "with care")
-
-
-def test_what_is_taken_keeps_where_it_came_from():
-    part = split().take(slice(1, 3))
-    assert len(part) == 2
-    assert part.x[:, 0, 0, 0].tolist() == [1, 2]
-    assert part.labels.tolist() == [1, 0]
-    assert (part.classes, part.source, part.caveat) == (("cat", "emu"), "somewhere", "with care")
-
-
-def test_examples_are_labelled_as_the_model_labels_them():
-    found = split().for_classes(("emu", "yak", "cat"))
-    assert found.labels.tolist() == [2, 0, 2, 0, 0, 2]
-    assert found.classes == ("emu", "yak", "cat")
-    whole = split()
-    assert whole.for_classes(()) is whole.for_classes(("cat", "emu")) is whole
-    with pytest.raises(DataError, match="the model knows no class 'emu'; its are cat, dog"):
-        split().for_classes(("cat", "dog"))
 
 
 def test_the_hash_is_of_examples_labels_and_order():

@@ -35,12 +35,3 @@ def test_the_decoder_begins_with_the_mean_of_the_training_images():
     torch.testing.assert_close(p[:2], torch.full((2, 4), 1 - 0.5 / 601))
     torch.testing.assert_close(p[2], torch.full((4,), 0.2), atol=1e-3, rtol=0)
     torch.testing.assert_close(p[3], torch.full((4,), 0.5 / 601))
-
-
-def test_its_bound_stands_beside_the_published_one():
-    family = family_of("BernoulliVAE")
-    assert family.importance_samples == 5000
-    metrics = {"log_likelihood": -86.5, "elbo": -90.0, "kl": 25.0}
-    assert family.headline(metrics).startswith(
-        "importance-weighted bound -86.50 nats (Burda et al. -86.76)"
-    )

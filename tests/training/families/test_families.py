@@ -5,7 +5,6 @@ import pytest
 import lvmzoo
 from lvmzoo.loading import model_class
 from training.families import family_of
-from training.families.base import Metric
 
 CLASSES = sorted({lvmzoo.model_info(name).model_class for name in lvmzoo.list_models()})
 
@@ -27,8 +26,3 @@ def test_the_headline_and_usage_of_an_entry(name):
     assert "\n" not in family.headline(info.metrics)
     assert info.metrics.keys() <= family.metrics.keys()
     compile(family.usage(info), name, "exec")
-
-
-def test_how_a_metric_is_given():
-    assert Metric("x", "", digits=2).format(1.239) == "1.24"
-    assert Metric("x", "").format(1) == "1.0000"

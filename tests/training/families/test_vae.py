@@ -9,7 +9,6 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 import lvmzoo
 from training.evaluate import measure
-from training.families import family_of
 from training.families.variational import VariationalFamily
 
 
@@ -45,10 +44,3 @@ def test_leaving_out_the_costly_figure_changes_no_other(name, monkeypatch):
     quick, _ = measure(model, noise(20, model.config.classes), full=False)
     assert whole.pop("log_likelihood")
     assert whole == quick
-
-
-def test_every_picture_is_drawn(model, tmp_path):
-    family = family_of("VAE")
-    family.draw(model, noise(60), {}, str(tmp_path / "x"))
-    found = sorted(p.name for p in tmp_path.iterdir())
-    assert found == sorted(f"x_{kind}.png" for kind in family.pictures)

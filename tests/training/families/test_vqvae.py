@@ -12,7 +12,6 @@ from lvmzoo.models.vqvae import VQVAE, VQVAEConfig
 from training.augment import augment, draw_noise
 from training.data import Split
 from training.evaluate import measure
-from training.families import family_of
 from training.train import fit_entry
 from training.trainer import Trainer
 
@@ -82,22 +81,6 @@ def test_labels_are_those_of_the_model_if_it_knows_the_classes():
     for classes in ((), ("a", "b", "d")):
         found = measure(model, replace(data, classes=classes))[0]
         assert {*known} - {*found} == {"conditional_bits_per_code", "wrong_label_bits_per_code"}
-
-
-@pytest.mark.parametrize(
-    ("prior", "more"), [("gated_pixelcnn", ["classes", "guided"]), ("pixelcnn", [])]
-)
-def test_every_picture_of_a_vqvae_is_drawn(tmp_path, prior, more):
-    model, data = tiny(prior), split()
-    _, examples = measure(model, data)
-    family = family_of("VQVAE")
-    family.draw(model, data, examples, str(tmp_path / "x"))
-    always = ["codebook", "completions", "interpolations", "reconstructions", "samples"]
-    found = sorted(p.name for p in tmp_path.iterdir())
-    assert found == sorted(f"x_{kind}.png" for kind in [*always, *more])
-    assert {*family.pictures} >= {*always, *more}
-    completions = lvmzoo.load_images(tmp_path / "x_completions.png", model)
-    assert completions.std() > 0
 
 
 @pytest.fixture
@@ -180,14 +163,3 @@ def test_dropout_acts_in_training_alone_and_follows_from_the_step(trained):
     assert loss(1) == loss(1) != loss(2)
     assert prior.eval()(codes).loss.item() == trainer.exported(trainer.weights).prior(codes).loss
     assert loss(1) == loss(2)
-
-
-def test_revival_ends_half_way(tmp_path, few_revival_images):
-    trainer = Trainer(vqvae_run(tmp_path / "a").runs[0])
-    codebook = trainer.model.autoencoder.quantizer.codebook
-    before = codebook.detach().clone()
-    generator = torch.Generator().manual_seed(0)
-    trainer.objective.before_step(6, 10, generator)
-    assert torch.equal(codebook, before)
-    trainer.objective.before_step(5, 10, generator)
-    assert not torch.equal(codebook, before)

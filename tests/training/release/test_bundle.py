@@ -1,6 +1,5 @@
 """Bundling the two entries that share an autoencoder, at their real size, trained for two steps."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -91,12 +90,3 @@ def test_an_entry_whose_autoencoder_is_replaced_has_no_weights_any_more(trained,
     assert not (empty / "weights" / f"{GATED}.prior.safetensors").exists()
     with pytest.raises(ValueError, match=f"another autoencoder than {PLAIN}"):
         bundle(*trained[GATED])
-
-
-def test_figures_of_other_bytes_are_refused(trained, empty, tmp_path):
-    entry, record = trained[PLAIN]
-    shutil.copytree(entry.out, tmp_path / "run")
-    other = (trained["other"][0].out / "prior.safetensors").read_bytes()
-    (tmp_path / "run/prior.safetensors").write_bytes(other)
-    with pytest.raises(ValueError, match="measured on other weights"):
-        bundle(replace(entry, out=tmp_path / "run"), record)

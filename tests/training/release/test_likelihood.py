@@ -29,11 +29,6 @@ def test_auroc_is_the_share_of_pairs_in_order():
     assert likelihood.auroc(own - 100, other) == 0
 
 
-def test_percentiles_are_all_there_is_between_least_and_greatest():
-    found = likelihood.percentiles(torch.arange(201.0).double())
-    assert found == [2.0 * i for i in range(101)]
-
-
 @pytest.fixture
 def zoo_of_cards(index, tmp_path, monkeypatch):
     folder = tmp_path / "cards"

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from support.publishing import FILES, NAME, publish
 import lvmzoo
 from lvmzoo import registry
 from lvmzoo.checkpoint import component_bytes, config_dict
-from training.release import records
+from training.records import Evaluation, RunRecord, write_record
 
 
 def test_folder_of_an_entry(folder):
@@ -53,32 +54,6 @@ def test_dry_run_prints_the_hashes_and_writes_nothing(folder, tmp_path, monkeypa
     publish(NAME, "--to", "here", "--dry-run")
     publish(NAME, "--repo-id", "org/name", "--dry-run")
     assert not list(tmp_path.iterdir())
-
-
-def test_all_entries_get_a_folder_each(tmp_path):
-    names = lvmzoo.list_models(pretrained=True)
-    text = publish("--all", "--to", tmp_path / "zoo")
-    assert f"published {len(names)} of {len(names)} entries" in text
-    assert sorted(p.name for p in (tmp_path / "zoo").iterdir()) == names
-    (tmp_path / "plain").mkdir()
-    assert (tmp_path / "zoo" / NAME).stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_bundled_bytes_must_be_those_of_the_registry(index, tmp_path):
-    path = index.parent / f"{NAME}.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    assert "SHA-256" in publish(NAME, "--to", tmp_path / "m", status=1)
-    assert not (tmp_path / "m").exists()
-
-
-def test_an_entry_without_weights_or_figures(zoo, tmp_path, monkeypatch):
-    assert "has no weights yet" in publish("vae_svhn", "--to", tmp_path / "m", status=1)
-    monkeypatch.setattr(records, "CARDS", tmp_path)
-    assert "has no measured figures" in publish(NAME, "--to", tmp_path / "m", status=1)
-    assert "did you mean" in publish("vae2d_gausian1", "--to", tmp_path / "m", status=2)
-    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.parametrize(
@@ -120,34 +95,26 @@ def test_names_that_no_repository_has(repo_id, status, tmp_path, token):
 @pytest.fixture
 def run(tmp_path) -> Path:
     """A finished, evaluated run on somebody's own pictures, as the commands leave it."""
-    folder = tmp_path / "runs/mine"
+    folder, data = tmp_path / "runs/mine", "0" * 64
     model = make_tiny("VAE")
-    model.config = type(model.config)(**{**vars(model.config), "classes": ("cat", "dog")})
-    model.config = type(model.config)(**{**vars(model.config), "dataset": "my pets"})
+    model.config = replace(model.config, classes=("cat", "dog"), dataset="my pets")
     model.save_pretrained(folder)
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     recipe = {"dtype": "float32", "epochs": 1, "seed": 0}
-    facts = {
-        "entry": "vae_mnist",
-        "recipe": recipe,
-        "data_source": "own pictures",
-        "data": "0" * 64,
-    }
-    facts |= {"steps": 1, "examples": 6, "seconds": 1.0, "hardware": "1 CPU core"}
-    facts |= {"versions": {"torch": "2"}, "variants": [], "settings": ["epochs=1"]}
-    facts |= {"own_pictures": True, "config": config_dict(model.config), "validation": {}}
-    (folder / "run.json").write_text(json.dumps(facts))
-    metrics = {"elbo": -4.0, "psnr": 12.5}
-    test = {"entry": "vae_mnist", "weights": {"model": digest}, "examples": 6, "metrics": metrics}
-    test |= {
-        "split": "test",
-        "data": "0" * 64,
-        "known_metrics": ["elbo", "psnr"],
-        "data_source": "own pictures",
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
+    record = RunRecord(
+        *("vae_mnist", recipe, config_dict(model.config), data, "own pictures"),
+        *(6, 1, 1.0, "1 CPU core", {"torch": "2"}, {}, [], ["epochs=1"]),
+        own_pictures=True,
+    )
+    write_record(folder / "run.json", record)
+    parameters = sum(p.numel() for p in model.parameters())
+    figures, known = {"elbo": -4.0, "psnr": 12.5}, ["elbo", "psnr"]
+    test = Evaluation(
+        *("vae_mnist", "test", 6, data, "own pictures", {"model": digest}),
+        *(parameters, figures, known),
+    )
     (folder / "evaluation").mkdir()
-    (folder / "evaluation/metrics.test.json").write_text(json.dumps(test))
+    write_record(folder / "evaluation/metrics.test.json", test)
     (folder / "evaluation/vae_mnist_samples.png").write_bytes(b"picture")
     return folder
 
@@ -236,12 +203,3 @@ def test_git_repository_of_a_mirror(folder, tmp_path, monkeypatch):
     assert (repository / "README.md").read_text() == (folder / "README.md").read_text()
     text = publish("--all", "--git", tmp_path / "mirrors", "--org", "mine")
     assert (tmp_path / "mirrors/models/mine" / NAME / ".git").is_dir(), text
-
-
-def test_git_that_fails(tmp_path, monkeypatch):
-    repository = tmp_path / "models/lvmzoo" / NAME
-    repository.mkdir(parents=True)
-    (repository / ".git").write_text("nonsense")
-    assert "git add failed" in publish(NAME, "--git", tmp_path, status=1)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "git, which is not installed" in publish(NAME, "--git", tmp_path / "b", status=1)

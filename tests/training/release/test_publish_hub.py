@@ -1,7 +1,6 @@
 """Publishing to a Hub that the test plays itself, whatever it answers."""
 
 import pytest
-from fake_hub import Drop
 from support.publishing import FILES, NAME, publish
 
 import lvmzoo
@@ -25,16 +24,6 @@ def test_upload_is_one_commit_of_the_same_bytes(fake_hub, token, folder):
     assert len(repository.log) == 2
     model = lvmzoo.from_pretrained("org/name")
     assert model.origin.sha256 == lvmzoo.from_pretrained(NAME).origin.sha256
-
-
-def test_only_what_changed_is_committed(fake_hub, token, folder):
-    publish(NAME, "--repo-id", "org/name")
-    repository = fake_hub.repositories["org/name"]
-    repository.commit({**repository.files(), "README.md": b"edited"})
-    fake_hub.requests.clear()
-    publish(NAME, "--repo-id", "org/name")
-    assert repository.files()["README.md"] == (folder / "README.md").read_bytes()
-    assert not [r for r in fake_hub.requests if r.startswith("PUT")]
 
 
 def test_private_repositories_and_branches(fake_hub, token, monkeypatch):
@@ -63,48 +52,6 @@ def test_no_token(fake_hub):
     for where in (["--repo-id", "org/name"], ["--org", "org"]):
         assert "no Hub token: set HF_TOKEN" in publish(NAME, *where, status=1)
     assert not fake_hub.requests
-
-
-STEPS = ["/api/repos/create", "/preupload/", "/objects/batch", "/lfs/", "/commit/"]
-FAULTS = {
-    401: "it is private and needs a token",
-    403: "the token in HF_TOKEN has no right to do this (403)",
-    409: "the repository was changed meanwhile (409)",
-    500: "500 Internal Server Error",
-    Drop: "",
-}
-
-
-@pytest.mark.parametrize(
-    ("step", "fault"),
-    # That a repository exists already is no fault.
-    [(s, f) for s in STEPS for f in FAULTS if (s, f) != ("/api/repos/create", 409)],
-)
-def test_an_upload_that_fails_changes_nothing(fake_hub, token, folder, step, fault):
-    publish("vae2d_gaussian2", "--repo-id", "org/name")
-    repository = fake_hub.repositories["org/name"]
-    before = repository.files(), list(repository.log)
-
-    def fail(method: str, path: str) -> int | None:
-        if method in ("POST", "PUT") and step in path:
-            if isinstance(fault, int):
-                return fault
-            raise fault
-        return None
-
-    fake_hub.fault = fail
-    if step == STEPS[0] and fault in (401, 403):  # who may not create may still write
-        publish(NAME, "--repo-id", "org/name")
-        return
-    text = publish(NAME, "--repo-id", "org/name", status=1)
-    line = text.splitlines()[-1]
-    assert line.startswith("Error: cannot push to org/name: ")
-    assert FAULTS[fault] in line
-    assert (repository.files(), repository.log) == before
-    fake_hub.fault = lambda method, path: None
-    publish(NAME, "--repo-id", "org/name")
-    assert repository.files()["model.safetensors"] == (folder / "model.safetensors").read_bytes()
-    assert len(repository.log) == len(before[1]) + 1
 
 
 def test_the_whole_zoo_goes_on_past_a_failure(fake_hub, token):

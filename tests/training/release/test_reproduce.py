@@ -62,13 +62,6 @@ def test_an_entry_is_reproduced_and_checked(space, monkeypatch):
     assert not is_begun(space.plan(info).out)
 
 
-@pytest.mark.parametrize("option", [["--compile"], ["--time-limit", "1s"]])
-def test_options_for_making_are_not_for_checking(space, option):
-    result = run_command(space, POINTS, "--check", *option)
-    assert result.exit_code == 2
-    assert f"{option[0]} is for making entries, not for checking them" in result.output
-
-
 def test_an_entry_with_a_plain_recipe_is_compared_with_it(space, recipes, monkeypatch):
     plain = {"lr": 1e-3, "schedule": "constant", "ema_decay": 0.0}
     recipes[POINTS] = lambda table: table.update(baseline=plain)
