@@ -95,8 +95,15 @@ def test_a_vqvae_encodes_scores_samples_and_completes_as_in_pytorch(both, name):
     known = torch.zeros(model.config.grid, dtype=torch.bool)
     known[:3] = known[:, 2] = True
     flags = known.flatten().tolist()
-    drawn = call(page, "complete", codes=codes[:1], known=flags, n=2, noise=noise)
-    close(drawn["images"], model.complete(codes[:1], known, n=2, generator=seeded(2)), LOGITS)
+    for particles in (1, 4):
+        generator = seeded(2)
+        shape = (*model.prior.grid, 2 * particles, model.config.num_codes)
+        noise = gumbel_noise(shape, generator, model.prior.weight)
+        starts = torch.rand(known.numel() + 1, 2, generator=generator)
+        asked = {"known": flags, "n": 2, "noise": noise, "starts": starts, "particles": particles}
+        drawn = call(page, "complete", codes=codes[:1], **asked)
+        ours = model.complete(codes[:1], known, n=2, particles=particles, generator=seeded(2))
+        close(drawn["images"], ours, LOGITS)
 
 
 def test_points_are_drawn_as_in_pytorch(both):

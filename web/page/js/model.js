@@ -4,7 +4,7 @@
 import * as ort from "../vendor/ort.wasm.bundle.min.js";
 import { fetchBytes } from "./fetching.js";
 import { gumbel, normal, uniform } from "./random.js";
-import { fillGrids, logProb } from "./sampling.js";
+import { fillGrids, logProb, particlesFor } from "./sampling.js";
 
 const RUNTIME = new URL("../vendor/ort-wasm-simd-threaded.wasm", import.meta.url);
 
@@ -148,16 +148,19 @@ export class Model {
     return logProb(logits.data, codes, numCodes, product(grid));
   }
 
-  /** Keep the known codes (h, w) and draw n endings. */
+  /** Keep the known codes (h, w) and fill what is hidden, n times, by particles; see `fillGrids`. */
   async complete({ codes, n, noise = null, ...options }) {
     const drawn = await this.fill(n, noise, { given: codes, ...options });
     return { images: await this.decode(drawn), codes: drawn };
   }
 
-  fill(n, noise, { seed, ...options }) {
+  fill(n, noise, { seed, starts = null, ...options }) {
     const { num_codes: numCodes, grid } = this.facts.codes;
-    noise ??= gumbel(product(grid) * n * numCodes, uniform(seed));
-    return fillGrids((graph, inputs) => this.run(graph, inputs), this.facts, n, noise, options);
+    const particles = particlesFor(options.known, options.particles);
+    noise ??= gumbel(product(grid) * n * particles * numCodes, uniform(seed));
+    starts ??= Float64Array.from({ length: (product(grid) + 1) * n }, uniform(seed + 2 ** 32));
+    const run = (graph, inputs) => this.run(graph, inputs);
+    return fillGrids(run, this.facts, n, noise, { starts, ...options });
   }
 }
 

@@ -51,58 +51,160 @@ export function logProb(logits, codes, numCodes, cells) {
   return out;
 }
 
+/** How many particles a hole takes: one where no known code follows a hidden one. */
+export function particlesFor(known, particles = 1) {
+  const first = known ? known.indexOf(false) : -1;
+  return first >= 0 && known.includes(true, first) ? particles : 1;
+}
+
 /**
  * Draw n grids of codes, (n, h, w).
  *
+ * With known codes behind a hidden one, many particles draw each grid: a known code weighs them by
+ * its probability, those of little weight are replaced by others, and one of them is drawn at the
+ * end (sequential Monte Carlo, as in lvmzoo/completion.py).
+ *
  * @param run (graph, inputs by name) -> outputs by name; a tensor is {data, dims}
  * @param facts `codes` and `sampling` of lvmzoo.json
- * @param noise Gumbel noise (h, w, n, K)
+ * @param noise Gumbel noise (h, w, n particles, K)
  * @param label a class, or null
  * @param guidance w in (1 + w) logits given the label - w logits without
  * @param given codes (h, w) that are kept where `known`
  * @param known booleans (h, w)
+ * @param particles for each grid, where they help; see `particlesFor`
+ * @param starts where resampling starts at each code and at the end, (h w + 1, n) in [0, 1)
  * @param onRow called after each row with the share that is done; may wait, or throw to stop
  */
 export async function fillGrids(run, facts, n, noise, options = {}) {
   const { label = null, guidance = 0, given = null, known = null, onRow = null } = options;
+  const { temperature = 1, starts = null } = options;
   const { num_codes: numCodes, grid } = facts.codes;
   const { outside, no_label: noLabel, above, left_codes: before, ...shapes } = facts.sampling;
   const [height, width] = grid;
+  const cells = height * width;
+  const particles = particlesFor(known, options.particles);
   const guided = guidance > 0 && label !== null;
-  const batch = guided ? 2 * n : n;
-  const labels = new Int32Array(batch).fill(label ?? noLabel ?? 0);
-  if (guided) labels.fill(noLabel, n);
-  const codes = new Int32Array(n * height * width);
-  const at = (i, y, x) => {
-    return y < 0 || x < 0 ? outside : codes[((i % n) * height + y) * width + x];
+  const first = known ? known.indexOf(false) : 0;
+  const end = known && particles === 1 ? known.lastIndexOf(false) + 1 : cells;
+
+  // The grids that are followed side by side: the given one down to its first hidden row. Under
+  // guidance the graphs have each twice, with its label and without.
+  let count = given ? 1 : n;
+  let codes = given ? Int32Array.from(given, Number) : new Int32Array(n * cells);
+  let logWeights = new Float64Array(count);
+  let rows = zeros([guided ? 2 * count : count, ...shapes.rows]);
+  let [columns, left] = [[], null];
+  const select = (index) => {
+    const both = guided ? [...index, ...index.map((i) => i + count)] : index;
+    codes = pick({ data: codes, dims: [count] }, index).data;
+    logWeights = pick({ data: logWeights, dims: [count] }, index).data;
+    rows = pick(rows, both);
+    columns = columns.map((column) => pick(column, both));
+    left &&= pick(left, both);
+    count = index.length;
   };
-  let rows = zeros([batch, ...shapes.rows]);
-  for (let y = 0; y < height; y++) {
-    const seen = table([batch, above, width], (i, a, x) => at(i, y - above + a, x));
-    const inputs = { codes: seen, rows };
-    if (noLabel !== null) inputs.labels = { data: labels, dims: [batch] };
+  const at = (i, y, x) => {
+    return y < 0 || x < 0 ? outside : codes[((i % count) * height + y) * width + x];
+  };
+  const expand = () => select(new Array(n * particles).fill(0));
+
+  for (let y = 0; y * width < end; y++) {
+    if (given && y === Math.floor(first / width)) expand();
+    const batch = rows.dims[0];
+    const inputs = { codes: table([batch, above, width], (i, a, x) => at(i, y - above + a, x)), rows };
+    if (noLabel !== null) {
+      const labels = new Int32Array(batch).fill(label ?? noLabel);
+      if (guided) labels.fill(noLabel, count);
+      inputs.labels = { data: labels, dims: [batch] };
+    }
     const row = await run("row", inputs);
     rows = row.next_rows;
-    let left = zeros([batch, ...shapes.left]);
-    const size = row.base.data.length / width;
-    for (let x = 0; x < width; x++) {
+    columns = unstack(row.base);
+    left = zeros([batch, ...shapes.left]);
+    for (let cell = y * width; cell < Math.min(end, (y + 1) * width); cell++) {
+      const x = cell - y * width;
+      const hidden = !known?.[cell];
+      if (hidden && particles > 1) {
+        const index = survivors(logWeights, particles, starts.subarray(cell * n, (cell + 1) * n));
+        if (index) select(index);
+      }
       const column = await run("column", {
-        codes: table([batch, before], (i, b) => at(i, y, x - before + b)),
-        base: { data: row.base.data.slice(x * size, (x + 1) * size), dims: row.base.dims.slice(1) },
+        codes: table([rows.dims[0], before], (i, b) => at(i, y, x - before + b)),
+        base: columns[x],
         left,
       });
       left = column.next_left;
       const logits = guided ? guide(column.logits.data, guidance) : column.logits.data;
-      const step = (y * width + x) * n * numCodes;
-      const drawn = drawCodes(logits, noise.subarray(step, step + n * numCodes), numCodes, options);
-      const kept = known?.[y * width + x];
-      for (let i = 0; i < n; i++) {
-        codes[(i * height + y) * width + x] = kept ? given[y * width + x] : drawn[i];
+      if (hidden) {
+        const step = cell * count * numCodes;
+        const own = noise.subarray(step, step + count * numCodes);
+        drawCodes(logits, own, numCodes, options).forEach((code, i) => (codes[i * cells + cell] = code));
+      } else if (particles > 1) {
+        const kept = new Int32Array(count).fill(codes[cell]);
+        const tempered = logits.map((value) => value / temperature);
+        const nats = logProb(tempered, kept, numCodes, 1);
+        logWeights.forEach((weight, i) => (logWeights[i] = weight + Math.max(nats[i], -1e30)));
       }
     }
     await onRow?.((y + 1) / height);
   }
+  if (first < 0) expand(); // nothing was hidden
+  if (particles > 1) {
+    const last = starts.subarray(cells * n);
+    select(
+      Array.from(last, (start, g) => {
+        const { weights } = weightsOf(logWeights, g * particles, particles);
+        return g * particles + systematic(weights, 1, start)[0];
+      }),
+    );
+  }
   return codes;
+}
+
+/** The particles that go on, or null if all do; the weights of a group that is resampled change. */
+function survivors(logWeights, particles, starts) {
+  let resampled = false;
+  const index = Array.from(logWeights.keys());
+  starts.forEach((start, g) => {
+    const from = g * particles;
+    const { weights, logMean } = weightsOf(logWeights, from, particles);
+    if (1 / weights.reduce((sum, w) => sum + w * w, 0) >= particles / 2) return;
+    systematic(weights, particles, start).forEach((m, i) => (index[from + i] = from + m));
+    logWeights.fill(logMean, from, from + particles);
+    resampled = true;
+  });
+  return resampled ? index : null;
+}
+
+/** The weights of a group, of sum 1, and the logarithm of their mean. */
+function weightsOf(logWeights, from, particles) {
+  const own = logWeights.subarray(from, from + particles);
+  const most = own.reduce((a, b) => Math.max(a, b));
+  const weights = own.map((value) => Math.exp(value - most));
+  const total = weights.reduce((a, b) => a + b);
+  return { weights: weights.map((w) => w / total), logMean: most + Math.log(total / particles) };
+}
+
+/** Draw `count` indices by their weights, evenly spaced from a start in [0, 1). */
+function systematic(weights, count, start) {
+  let [i, sum] = [0, weights[0]];
+  return Array.from({ length: count }, (_, k) => {
+    while (i + 1 < weights.length && sum <= (k + start) / count) sum += weights[++i];
+    return i;
+  });
+}
+
+/** Take parts of a tensor along its first dimension. */
+function pick({ data, dims }, index) {
+  const size = data.length / dims[0];
+  const out = new data.constructor(index.length * size);
+  index.forEach((from, i) => out.set(data.subarray(from * size, (from + 1) * size), i * size));
+  return { data: out, dims: [index.length, ...dims.slice(1)] };
+}
+
+function unstack({ data, dims: [count, ...dims] }) {
+  const size = data.length / count;
+  return Array.from({ length: count }, (_, i) => ({ data: data.slice(i * size, (i + 1) * size), dims }));
 }
 
 function guide(logits, weight) {

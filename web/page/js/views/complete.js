@@ -8,6 +8,7 @@ import { guidedFields, seedField } from "./fields.js";
 import { Mask } from "./mask.js";
 
 const ENDINGS = 8;
+const PARTICLES = 16; // for each, where what is kept lies behind what is hidden
 
 export const complete = {
   id: "complete",
@@ -23,7 +24,7 @@ export const complete = {
       if (!codes) return;
       const known = mask.hidden.map((cell) => !cell);
       const { class: label, ...options } = form.values();
-      const args = { codes, known, n: ENDINGS, label, ...options };
+      const args = { codes, known, n: ENDINGS, particles: PARTICLES, label, ...options };
       const { images } = await call("complete", args, { signal: own, onProgress });
       const canvases = Array.from({ length: ENDINGS }, (_, i) => canvasOf(images, shape, i, `ending ${i + 1}`));
       tiles.replaceChildren(...canvases);
@@ -38,8 +39,8 @@ export const complete = {
       await finish();
     });
     const hint =
-      "Paint over what the model should forget. It draws codes in reading order: what you keep " +
-      "influences only what comes after it.";
+      "Paint over what the model should forget. It draws these codes anew, each ending " +
+      `${PARTICLES} times, and keeps what fits all that you left.`;
     panel.append(
       h(
         "div",
