@@ -219,7 +219,7 @@ def submodule(model: nn.Module, component: str) -> nn.Module:
 
 
 class _SkipInit(TorchFunctionMode):
-    """Within it, functions of `torch.nn.init` do nothing."""
+    """Within it, functions of `torch.nn.init` do nothing, nor does masking of fresh parameters."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -227,6 +227,8 @@ class _SkipInit(TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__module__", "") == nn.init.__name__:
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        if func is Tensor.mul_ and isinstance(args[0], nn.Parameter):
+            return args[0]
         return func(*args, **kwargs)
 
 
