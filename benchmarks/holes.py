@@ -19,7 +19,7 @@ import lvmzoo
 from benchmarks._harness import Row, Settings, compare, ratios
 
 ENTRIES = ("vqvae_gated_mnist", "vqvae_gated_cifar10")
-PARTICLES = (1, 4, 16, 64)
+PARTICLES = (1, 4, 16, 64, 256)
 PICTURES, HOLE, AT_A_TIME = 200, 4, 50
 
 
