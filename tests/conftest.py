@@ -64,16 +64,7 @@ def vlae_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def vqvae_folder(tmp_path_factory) -> Path:
     """A saved VQ-VAE with a conditional prior, which no test damages."""
-    return _save_vqvae(tmp_path_factory.mktemp("vqvae") / "model", "gated_pixelcnn")
-
-
-@pytest.fixture(scope="session")
-def unconditional_folder(tmp_path_factory) -> Path:
-    """A saved VQ-VAE with an unconditional prior, which no test damages."""
-    return _save_vqvae(tmp_path_factory.mktemp("vqvae") / "model", "pixelcnn")
-
-
-def _save_vqvae(folder: Path, prior: str) -> Path:
+    folder = tmp_path_factory.mktemp("vqvae") / "model"
     torch.manual_seed(0)
     config = VQVAE.Config(
         in_channels=1,
@@ -86,15 +77,14 @@ def _save_vqvae(folder: Path, prior: str) -> Path:
         stem_width=8,
         norm_groups=2,
         num_codes=16,
-        prior=prior,
+        prior="gated_pixelcnn",
         prior_embedding=4,
         prior_channels=4,
         prior_layers=6,
         prior_hidden=8,
     )
     model = VQVAE(config)
-    if model.prior.num_labels:
-        model.prior.labels.weight.data.mul_(200)  # a fresh prior hardly listens to labels
+    model.prior.labels.weight.data.mul_(200)  # a fresh prior hardly listens to labels
     with torch.no_grad():  # codes in the midst of features, or all pictures would have the same
         features = model.autoencoder.features(torch.rand(1, 1, 32, 32)).flatten(2)[0].T
         model.autoencoder.quantizer.codebook.copy_(features[::4])
