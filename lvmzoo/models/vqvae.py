@@ -243,7 +243,11 @@ class Autoencoder(nn.Module):
         self.decoder = _decoder(config) if decoder is None else decoder
 
     def features(self, x: Tensor) -> Tensor:
-        """Return what is quantised, (N, D, h, w)."""
+        """Return what is quantised, (N, D, h, w), with all digits that codes depend on."""
+        with without_tf32(x):
+            return self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
         dtype = self.quantizer.codebook.dtype
         features: Tensor = self.encoder((2 * x - 1).to(dtype))
         return features.to(dtype)
@@ -254,8 +258,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes (N, h, w) int64 of images (N, C, H, W) in [0, 1]."""
-        with without_tf32(x):
-            return self.nearest(self.features(x))
+        return self.nearest(self.features(x))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the images (N, C, H, W) in [0, 1] of codes (N, h, w) int64."""
@@ -264,7 +267,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> AutoencoderOutput:
         """Return the training loss."""
-        quantized: Quantized = self.quantizer(self.features(x))
+        quantized: Quantized = self.quantizer(self._features(x))
         mse = F.mse_loss(self.decoder(quantized.vectors).to(x.dtype), 2 * x - 1)
         codebook, commitment = quantized.codebook_loss, quantized.commitment_loss
         loss = mse + codebook + COMMITMENT * commitment
@@ -441,9 +444,7 @@ class VQVAE(ZooModel):
         return self.autoencoder.decode(self._check_codes(codes))
 
     def _latents(self, x: Tensor, what: str) -> Tensor:
-        with without_tf32(x):
-            features = self.autoencoder.features(x)
-        return check_reached(features, what)
+        return check_reached(self.autoencoder.features(x), what)
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.autoencoder.decode(self.autoencoder.nearest(latents))

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from lvmzoo.models.vqvae import Autoencoder
-from lvmzoo.placement import without_tf32
 
 __all__ = ["ExactCodes"]
 
@@ -62,9 +61,8 @@ class ExactCodes:
 
     def _rows(self, autoencoder: Autoencoder, x: Tensor) -> Tensor:
         """Return features (N, H, W, D) in float64."""
-        with without_tf32(x):
-            features = autoencoder.features(x)
-        return features.to(self.device, torch.float64).permute(0, 2, 3, 1)
+        features = autoencoder.features(x).to(self.device, torch.float64)
+        return features.permute(0, 2, 3, 1)
 
     def _nearest(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the codes (N, H, W) of features, and which of the N they are doubtful of."""
